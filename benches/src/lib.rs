@@ -1,0 +1,1 @@
+//! Benches, the quality report and peer comparisons.

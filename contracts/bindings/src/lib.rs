@@ -1,0 +1,1 @@
+//! Typed Rust bindings and committed bytecode of the BitAI contracts.

@@ -1,0 +1,1 @@
+//! A whole BitAI devnet in one command: node, funded accounts, contracts and one neuron.

@@ -1,0 +1,22 @@
+//! The BitAI tensor spec as code: integers only, the same bits on every device.
+//!
+//! `docs/spec/tensor.md` is the standard; `reference` reads like it; every other backend implements
+//! [`Device`] and must pass the one `conformance` suite bit for bit. `program` is what a model is
+//! (data, not code), `rows` is what of a run gets hashed, `trace` is where the hashes go.
+
+pub mod device;
+pub mod error;
+pub mod program;
+mod program_check;
+pub mod rows;
+pub mod sample;
+pub mod tensor;
+pub mod trace;
+
+pub use device::{Device, DeviceInfo, Runner, SeqId, SeqStep};
+pub use error::KernelError;
+pub use program::{Op, Program, Site};
+pub use rows::Hash;
+pub use sample::Sampler;
+pub use tensor::{DType, HostTensor, TensorId};
+pub use trace::{Probe, SiteRows, Trace};

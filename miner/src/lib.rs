@@ -1,0 +1,1 @@
+//! The GPU neuron: takes jobs, runs models on integers, proves and submits them.

@@ -1,0 +1,1 @@
+//! Model packs: import, tokenizer, and the transformer as a program over kernels.

@@ -1,0 +1,6 @@
+//! A BitAI node: an Ethereum-compatible state machine whose only ledger is Bitcoin.
+//!
+//! Transactions enter the mempool, the inscriber writes them into Bitcoin witness data, the indexer finds
+//! them in Bitcoin blocks, the state machine executes them in order of gas fee, JSON-RPC serves the result.
+
+pub mod block;

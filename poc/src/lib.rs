@@ -1,0 +1,1 @@
+//! Proof of Compute: transcript, commitment, openings, verification and dispute steps.

@@ -1,0 +1,9 @@
+//! Consensus types and codecs everyone shares: job, trace header, commitments, inscription limits, chain
+//! constants, RPC shapes. No I/O, no float, no clock.
+
+pub mod chain;
+pub mod job;
+pub mod rpc;
+
+pub use alloy_primitives::{Address, B256, Bytes, U256};
+pub use job::{Job, JobError, Sampler};

@@ -1,0 +1,1 @@
+//! Golden vectors and their generator: every backend and the contracts read these.
