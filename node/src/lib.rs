@@ -4,3 +4,5 @@
 //! them in Bitcoin blocks, the state machine executes them in order of gas fee, JSON-RPC serves the result.
 
 pub mod block;
+pub mod indexer;
+pub mod inscriber;
