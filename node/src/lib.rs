@@ -6,3 +6,4 @@
 pub mod block;
 pub mod indexer;
 pub mod inscriber;
+pub mod envelope;
