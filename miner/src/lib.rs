@@ -1,1 +1,18 @@
-//! The GPU neuron: takes jobs, runs models on integers, proves and submits them.
+//! The BitAI neuron: takes jobs, runs models on integers, proves and submits what it computed.
+//!
+//! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `receipt` and
+//! `verify` need no chain. `chain` talks to a node over JSON-RPC, `worker` is the neuron itself: it watches jobs,
+//! keeps the `journal` and submits. Nothing here depends on a node.
+
+pub mod cli;
+pub mod config;
+pub mod datadir;
+pub mod exit;
+pub mod journal;
+pub mod progress;
+pub mod wallet;
+
+pub use exit::Failure;
+
+/// Least fee a neuron asks for where nothing else is said: 10^-4 coin.
+pub const DEFAULT_ASK_WEI: u64 = 100_000_000_000_000;

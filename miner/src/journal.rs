@@ -1,0 +1,269 @@
+//! What the neuron has done for each job, on disk before it acts: computed answers and signed transactions.
+//!
+//! One JSON file a job, written atomically. The chain decides where a job stands; the journal only makes sure
+//! that an answer is not computed twice and that a step is re-sent byte for byte instead of signed anew, so a
+//! process that dies between any two instructions neither loses an answer nor pays for a step twice.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use bitai_types::Job;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    datadir::{Lock, make_dir, write_atomic},
+    exit::Failure,
+};
+
+/// Version of the journal's files.
+pub const VERSION: u32 = 1;
+
+/// The steps that a neuron sends for a job, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Draw the neurons of a job whose beacon is known.
+    Assign,
+    /// Bind the answer, unreadable.
+    Commit,
+    /// Publish the answer.
+    Reveal,
+    /// Close the job after the challenge window and be paid.
+    Finalise,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Assign => "assign",
+            Self::Commit => "commit",
+            Self::Reveal => "reveal",
+            Self::Finalise => "finalise",
+        })
+    }
+}
+
+/// A transaction as signed; `raw` can be sent any number of times and executes once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Its hash.
+    pub hash: B256,
+    /// Its nonce.
+    pub nonce: u64,
+    /// EIP-2718 bytes.
+    pub raw: Bytes,
+}
+
+/// A computed answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Output ids.
+    pub output_ids: Vec<u32>,
+    /// Root over everything computed.
+    pub trace_root: B256,
+    /// The encoded transcript, to answer a challenge with.
+    pub transcript: Bytes,
+}
+
+/// One job's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Chain that the job is on.
+    pub chain_id: u64,
+    /// Hub that holds it.
+    pub hub: Address,
+    /// Its number.
+    pub job_id: U256,
+    /// What is asked.
+    pub job: Job,
+    /// The answer, once computed.
+    pub answer: Option<Answer>,
+    /// The newest signed transaction of each step.
+    #[serde(default)]
+    pub sent: BTreeMap<Step, Signed>,
+    /// Set when nothing is left to do, with the reason.
+    pub closed: Option<String>,
+}
+
+impl Entry {
+    /// A job of which nothing is done yet.
+    pub fn new(chain_id: u64, hub: Address, job_id: U256, job: Job) -> Self {
+        Self { version: VERSION, chain_id, hub, job_id, job, answer: None, sent: BTreeMap::new(), closed: None }
+    }
+}
+
+/// How far the chain's events were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Next height to read.
+    pub next_height: u64,
+    /// Hash of the block before it, to notice a reorg.
+    pub parent: B256,
+}
+
+/// The journal of one account on one chain and hub; locked while open.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    entries: BTreeMap<U256, Entry>,
+    _lock: Lock,
+}
+
+impl Journal {
+    /// Opens (or begins) the journal below `root`. Files that cannot be read are an error, never skipped: an
+    /// answer would be lost.
+    pub fn open(root: &std::path::Path, chain_id: u64, hub: Address, who: Address) -> Result<Self, Failure> {
+        let dir = root.join(format!("{chain_id}-{}-{}", hex::encode(hub), hex::encode(who)));
+        make_dir(&dir)?;
+        let lock = Lock::take(&dir)?;
+        let mut entries = BTreeMap::new();
+        for file in fs::read_dir(&dir).map_err(|e| Failure::disk(&dir, e))? {
+            let path = file.map_err(|e| Failure::disk(&dir, e))?.path();
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            if name.starts_with('.') && name.ends_with(".tmp") {
+                // Half-written by a process that died: the file it was to replace is still whole.
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            if !name.starts_with("job-") {
+                continue;
+            }
+            let text = fs::read(&path).map_err(|e| Failure::disk(&path, e))?;
+            let entry: Entry = serde_json::from_slice(&text).map_err(|e| Failure::disk(&path, e))?;
+            if entry.version != VERSION || entry.chain_id != chain_id || entry.hub != hub {
+                return Err(Failure::disk(&path, "belongs to another version, chain or hub; move it away"));
+            }
+            entries.insert(entry.job_id, entry);
+        }
+        Ok(Self { dir, entries, _lock: lock })
+    }
+
+    /// A job's entry.
+    pub fn get(&self, job_id: &U256) -> Option<&Entry> {
+        self.entries.get(job_id)
+    }
+
+    /// Jobs with something left to do, lowest number first.
+    pub fn open_jobs(&self) -> Vec<U256> {
+        self.entries.values().filter(|e| e.closed.is_none()).map(|e| e.job_id).collect()
+    }
+
+    /// Every entry.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Writes the entry; when this returns it survives the machine.
+    pub fn put(&mut self, entry: Entry) -> Result<(), Failure> {
+        let path = self.dir.join(format!("job-{}.json", entry.job_id));
+        let bytes = serde_json::to_vec_pretty(&entry).map_err(|e| Failure::disk(&path, e))?;
+        write_atomic(&path, &bytes, 0o600)?;
+        self.entries.insert(entry.job_id, entry);
+        Ok(())
+    }
+
+    /// Changes an entry and writes it; does nothing where there is none.
+    pub fn update(&mut self, job_id: &U256, change: impl FnOnce(&mut Entry)) -> Result<(), Failure> {
+        let Some(mut entry) = self.entries.get(job_id).cloned() else { return Ok(()) };
+        change(&mut entry);
+        self.put(entry)
+    }
+
+    /// How far events were read, if ever.
+    pub fn cursor(&self) -> Result<Option<Cursor>, Failure> {
+        let path = self.dir.join("cursor.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| Failure::disk(&path, e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Failure::disk(&path, e)),
+        }
+    }
+
+    /// Remembers how far events were read.
+    pub fn set_cursor(&self, cursor: Cursor) -> Result<(), Failure> {
+        let path = self.dir.join("cursor.json");
+        let bytes = serde_json::to_vec(&cursor).map_err(|e| Failure::disk(&path, e))?;
+        write_atomic(&path, &bytes, 0o600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bitai_types::Sampler;
+
+    use super::*;
+
+    fn entry(id: u64) -> Entry {
+        let job = Job {
+            model_root: B256::repeat_byte(1),
+            spec_version: 0,
+            input_ids: vec![1, 2],
+            max_new: 3,
+            stop_ids: vec![2],
+            sampler: Sampler::GREEDY,
+            seed: 0,
+        };
+        Entry::new(22216, Address::repeat_byte(5), U256::from(id), job)
+    }
+
+    fn open(dir: &tempfile::TempDir) -> Result<Journal, Failure> {
+        Journal::open(dir.path(), 22216, Address::repeat_byte(5), Address::repeat_byte(6))
+    }
+
+    #[test]
+    fn what_was_put_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(&dir).unwrap();
+        journal.put(entry(3)).unwrap();
+        journal.put(entry(1)).unwrap();
+        let signed = Signed { hash: B256::repeat_byte(7), nonce: 4, raw: Bytes::from_static(b"raw") };
+        journal
+            .update(&U256::from(3), |e| {
+                e.answer = Some(Answer { output_ids: vec![9], trace_root: B256::ZERO, transcript: Bytes::new() });
+                e.sent.insert(Step::Commit, signed.clone());
+            })
+            .unwrap();
+        journal.update(&U256::from(1), |e| e.closed = Some("paid".into())).unwrap();
+        let cursor = Cursor { next_height: 8, parent: B256::repeat_byte(2) };
+        journal.set_cursor(cursor).unwrap();
+        drop(journal);
+
+        let journal = open(&dir).unwrap();
+        assert_eq!(journal.open_jobs(), [U256::from(3)]);
+        assert_eq!(journal.get(&U256::from(3)).unwrap().sent[&Step::Commit], signed);
+        assert_eq!(journal.cursor().unwrap(), Some(cursor));
+    }
+
+    #[test]
+    fn rejects_a_damaged_file_instead_of_losing_an_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(&dir).unwrap();
+        journal.put(entry(1)).unwrap();
+        let path = journal.dir.join("job-1.json");
+        drop(journal);
+        let text = fs::read(&path).unwrap();
+        fs::write(&path, &text[..text.len() / 2]).unwrap();
+        assert_eq!(open(&dir).unwrap_err().code(), 40);
+    }
+
+    #[test]
+    fn a_half_written_temporary_file_is_swept_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(&dir).unwrap();
+        journal.put(entry(1)).unwrap();
+        let temp = journal.dir.join(".job-1.json.99.tmp");
+        fs::write(&temp, b"{").unwrap();
+        drop(journal);
+        assert_eq!(open(&dir).unwrap().open_jobs().len(), 1);
+        assert!(!temp.exists());
+    }
+
+    #[test]
+    fn rejects_two_neurons_with_one_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = open(&dir).unwrap();
+        assert_eq!(open(&dir).unwrap_err().code(), 41);
+    }
+}
