@@ -4,18 +4,29 @@
 //! [`Device`] and must pass the one `conformance` suite bit for bit. `program` is what a model is
 //! (data, not code), `rows` is what of a run gets hashed, `trace` is where the hashes go.
 
+pub mod cpu;
 pub mod device;
 pub mod error;
+pub mod interp;
+pub mod load;
+pub mod num;
+pub mod ops;
+mod plan;
 pub mod program;
-mod program_check;
+pub mod program_check;
+pub mod reference;
 pub mod rows;
 pub mod sample;
+pub mod sequence;
+pub mod site_code;
 pub mod tensor;
 pub mod trace;
 
 pub use device::{Device, DeviceInfo, Runner, SeqId, SeqStep};
 pub use error::KernelError;
+pub use num::Scale;
 pub use program::{Op, Program, Site};
+pub use reference::ReferenceDevice;
 pub use rows::Hash;
 pub use sample::Sampler;
 pub use tensor::{DType, HostTensor, TensorId};

@@ -1,0 +1,597 @@
+//! The host interpreter: walks a program over an [`Ops`] backend and is the [`Runner`] of every host
+//! backend. It owns sequences, caches and row buffers; arithmetic is the backend's.
+//!
+//! A batch runs as one block of rows (all tokens of all sequences) through every site up to the last layer.
+//! The sites after it, the epilogue, run for sampled rows only, a few at a time, because a row of logits is
+//! large. A row block is given back as soon as its last reader has run.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    HostTensor, KernelError, Program, Runner, Sampler, SeqId, SeqStep,
+    num::Scale,
+    ops::{AttentionParams, KvSpan, NormParams, Ops, QuantParams, QuantRows},
+    plan::{Loaded, Plan, pairs},
+    program::{Op, Site},
+    program_check::Shape,
+    rows::{Hash, kv_row_len},
+    sequence::Sequence,
+    trace::{Probe, SiteRows},
+};
+
+/// Sampled rows that go through the epilogue together.
+const EPILOGUE_ROWS: usize = 32;
+
+/// A program on a host backend, and its sequences.
+pub struct Interp<O: Ops> {
+    ops: O,
+    program: Arc<Program>,
+    plan: Plan<O::Weight>,
+    seqs: BTreeMap<SeqId, Sequence>,
+    next: u64,
+    pool: Pool,
+}
+
+/// A site's rows while a batch runs.
+enum Block {
+    Acts(Vec<i32>),
+    Quant(QuantRows),
+}
+
+/// Row buffers that wait for their next use.
+#[derive(Default)]
+struct Pool {
+    acts: Vec<Vec<i32>>,
+    quants: Vec<QuantRows>,
+}
+
+impl Pool {
+    fn acts(&mut self, len: usize) -> Vec<i32> {
+        let mut v = self.acts.pop().unwrap_or_default();
+        v.resize(len, 0);
+        v
+    }
+
+    fn quant(&mut self, rows: usize, cols: usize, group: usize, planes: u8) -> QuantRows {
+        let mut q = self.quants.pop().unwrap_or_default();
+        q.reset(rows, cols, group, planes);
+        q
+    }
+
+    fn give(&mut self, block: Block) {
+        match block {
+            Block::Acts(v) => self.acts.push(v),
+            Block::Quant(q) => self.quants.push(q),
+        }
+    }
+}
+
+/// Consecutive rows of one sequence in a block of rows.
+struct Span {
+    seq: SeqId,
+    first: u32,
+    count: usize,
+}
+
+/// One batch under way: everything a site may touch.
+struct Run<'a, O: Ops> {
+    ops: &'a O,
+    program: &'a Program,
+    plan: &'a Plan<O::Weight>,
+    seqs: &'a mut BTreeMap<SeqId, Sequence>,
+    pool: &'a mut Pool,
+    probe: Option<&'a mut dyn Probe>,
+    blocks: Vec<Option<Block>>,
+    /// Of the rows now running.
+    positions: Vec<u32>,
+    ids: Vec<u32>,
+    spans: Vec<Span>,
+    samplers: Vec<Sampler>,
+    sampled: Vec<u32>,
+}
+
+impl<O: Ops> Interp<O> {
+    /// Checks program and tensors and takes the weights in.
+    pub fn load(ops: O, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Self, KernelError> {
+        let plan = ops.scope(|| Plan::load(&ops, &program, tensors))?;
+        Ok(Self {
+            ops,
+            program,
+            plan,
+            seqs: BTreeMap::new(),
+            next: 0,
+            pool: Pool::default(),
+        })
+    }
+
+    fn seq(&self, id: SeqId) -> Result<&Sequence, KernelError> {
+        self.seqs.get(&id).ok_or(KernelError::Unknown {
+            what: "sequence",
+            id: id.0,
+        })
+    }
+
+    /// All that can go wrong in a batch, before anything moves.
+    fn check(&self, batch: &[SeqStep<'_>], probed: bool) -> Result<(), KernelError> {
+        let shape = |what, expected: String, got: String| Err(KernelError::Shape { what, expected, got });
+        if probed && batch.len() > 1 {
+            return shape("batch under a probe", "1 sequence".into(), format!("{}", batch.len()));
+        }
+        let samples = matches!(self.program.sites.last().map(|s| &s.op), Some(Op::Sample { .. }));
+        for (i, step) in batch.iter().enumerate() {
+            let seq = self.seq(step.seq)?;
+            if batch[..i].iter().any(|b| b.seq == step.seq) {
+                return shape("batch", "each sequence once".into(), format!("sequence {} twice", step.seq.0));
+            }
+            if step.tokens.is_empty() {
+                return shape("tokens of a step", "at least 1".into(), "0".into());
+            }
+            let want = u32::try_from(step.tokens.len()).unwrap_or(u32::MAX);
+            if want > seq.max - seq.len {
+                return Err(KernelError::ContextFull {
+                    have: seq.len,
+                    max: seq.max,
+                    want,
+                });
+            }
+            if let Some(id) = step.tokens.iter().find(|id| **id >= self.program.vocab) {
+                return shape("token id", format!("below {}", self.program.vocab), format!("{id}"));
+            }
+            if step.sample > want || (step.sample > 0 && !samples) {
+                let most = if samples { want } else { 0 };
+                return shape("rows to sample", format!("at most {most}"), format!("{}", step.sample));
+            }
+            if self.plan.bidirectional && seq.len > 0 {
+                return shape(
+                    "step of a bidirectional program",
+                    "a whole sequence at once".into(),
+                    format!("{} tokens before it", seq.len),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for the batch's KV rows; on an error nothing has moved.
+    fn reserve(&mut self, batch: &[SeqStep<'_>]) -> Result<(), KernelError> {
+        let row_len = kv_row_len(self.program.kv_heads as usize, self.program.head_dim as usize);
+        for site in &self.program.sites {
+            let (Op::KvAppend { .. }, Some(layer)) = (&site.op, site.layer) else {
+                continue;
+            };
+            for step in batch {
+                if let Some(seq) = self.seqs.get_mut(&step.seq) {
+                    seq.reserve(layer as usize, step.tokens.len(), row_len)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<O: Ops> Runner for Interp<O> {
+    fn program(&self) -> &Program {
+        &self.program
+    }
+
+    fn open(&mut self, max_tokens: u32) -> Result<SeqId, KernelError> {
+        if max_tokens > self.program.context {
+            return Err(KernelError::ContextFull {
+                have: 0,
+                max: self.program.context,
+                want: max_tokens,
+            });
+        }
+        let id = SeqId(self.next);
+        self.next += 1;
+        let seq = Sequence::new(self.program.layers as usize, self.plan.checkpoints.len(), max_tokens);
+        self.seqs.insert(id, seq);
+        Ok(id)
+    }
+
+    fn close(&mut self, seq: SeqId) {
+        self.seqs.remove(&seq);
+    }
+
+    fn len(&self, seq: SeqId) -> Result<u32, KernelError> {
+        Ok(self.seq(seq)?.len)
+    }
+
+    fn step(
+        &mut self,
+        batch: &[SeqStep<'_>],
+        probe: Option<&mut dyn Probe>,
+    ) -> Result<Vec<Vec<u32>>, KernelError> {
+        self.check(batch, probe.is_some())?;
+        self.reserve(batch)?;
+        let Self {
+            ops,
+            program,
+            plan,
+            seqs,
+            pool,
+            ..
+        } = self;
+        let ops = &*ops;
+        let mut run = Run {
+            ops,
+            program,
+            plan,
+            blocks: program.sites.iter().map(|_| None).collect(),
+            positions: vec![],
+            ids: vec![],
+            spans: vec![],
+            samplers: vec![],
+            sampled: vec![],
+            seqs,
+            pool,
+            // Shortens the trait object's lifetime to this call's.
+            probe: match probe {
+                Some(p) => Some(p),
+                None => None,
+            },
+        };
+        ops.scope(|| run.batch(batch));
+        let mut sampled = run.sampled.into_iter();
+        Ok(batch
+            .iter()
+            .map(|step| sampled.by_ref().take(step.sample as usize).collect())
+            .collect())
+    }
+
+    fn hash(&mut self, seq: SeqId) -> Result<(), KernelError> {
+        self.seq(seq)?;
+        let kv_len = kv_row_len(self.program.kv_heads as usize, self.program.head_dim as usize);
+        let out_len = self.program.d_model as usize * 4;
+        if let Some(seq) = self.seqs.get_mut(&seq) {
+            let checkpoints = &self.plan.checkpoints;
+            self.ops.scope(|| seq.hash(kv_len, out_len, checkpoints));
+        }
+        Ok(())
+    }
+
+    fn take_bodies(&mut self, seq: SeqId, _wait: bool) -> Result<(u32, Vec<Hash>), KernelError> {
+        // Hashing is done when `hash` returns: there is nothing to wait for.
+        self.seq(seq)?;
+        Ok(self.seqs.get_mut(&seq).map(Sequence::take).unwrap_or_default())
+    }
+}
+
+impl<O: Ops> Run<'_, O> {
+    /// The body for all rows, the epilogue for sampled ones.
+    fn batch(&mut self, batch: &[SeqStep<'_>]) {
+        for step in batch {
+            let first = self.seqs.get(&step.seq).map_or(0, |s| s.len);
+            self.spans.push(Span {
+                seq: step.seq,
+                first,
+                count: step.tokens.len(),
+            });
+            self.ids.extend_from_slice(step.tokens);
+            self.positions.extend((first..).take(step.tokens.len()));
+        }
+        for site in 0..self.plan.epilogue {
+            self.site(site);
+        }
+        for span in &self.spans {
+            if let Some(seq) = self.seqs.get_mut(&span.seq) {
+                seq.len += span.count as u32;
+            }
+        }
+        self.epilogue(batch);
+        for block in self.blocks.iter_mut().filter_map(Option::take) {
+            self.pool.give(block);
+        }
+    }
+
+    fn epilogue(&mut self, batch: &[SeqStep<'_>]) {
+        let mut rows: Vec<(usize, Sampler)> = vec![];
+        let mut end = 0;
+        for step in batch {
+            end += step.tokens.len();
+            rows.extend((end - step.sample as usize..end).map(|r| (r, *step.sampler)));
+        }
+        let body: Vec<(usize, Block)> = self
+            .blocks
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(i, b)| b.take().map(|b| (i, b)))
+            .collect();
+        let (all_ids, all_positions) = (std::mem::take(&mut self.ids), std::mem::take(&mut self.positions));
+        for chunk in rows.chunks(EPILOGUE_ROWS) {
+            self.ids = chunk.iter().map(|(r, _)| all_ids[*r]).collect();
+            self.positions = chunk.iter().map(|(r, _)| all_positions[*r]).collect();
+            self.samplers = chunk.iter().map(|(_, s)| *s).collect();
+            for (i, block) in &body {
+                let gathered = gather(self.pool, block, chunk, all_ids.len());
+                self.blocks[*i] = Some(gathered);
+            }
+            for site in self.plan.epilogue..self.program.sites.len() {
+                self.site(site);
+            }
+            for block in self.blocks.iter_mut().filter_map(Option::take) {
+                self.pool.give(block);
+            }
+        }
+        for (_, block) in body {
+            self.pool.give(block);
+        }
+    }
+
+    /// Runs one site for the rows at hand, shows it to the probe, gives back what nobody reads any more.
+    fn site(&mut self, i: usize) {
+        let site = &self.program.sites[i];
+        let block = self.compute(i, site);
+        self.show(i, site, block.as_ref());
+        if let Some(block) = block {
+            if self.plan.last_reader[i] > i {
+                self.blocks[i] = Some(block);
+            } else {
+                self.pool.give(block);
+            }
+        }
+        for input in &site.inputs {
+            let source = self.plan.source[*input as usize];
+            if self.plan.last_reader[source] == i
+                && let Some(block) = self.blocks[source].take()
+            {
+                self.pool.give(block);
+            }
+        }
+    }
+
+    fn acts(&self, site: &Site, input: usize) -> &[i32] {
+        match &self.blocks[self.plan.source[site.inputs[input] as usize]] {
+            Some(Block::Acts(v)) => v,
+            _ => unreachable!("the program check proved that this input is int32 rows, read in time"),
+        }
+    }
+
+    fn quants(&self, site: &Site, input: usize) -> &QuantRows {
+        match &self.blocks[self.plan.source[site.inputs[input] as usize]] {
+            Some(Block::Quant(q)) => q,
+            _ => unreachable!("the program check proved that this input is quantised rows, read in time"),
+        }
+    }
+
+    fn weight(&self, i: usize) -> &O::Weight {
+        match &self.plan.loaded[i] {
+            Loaded::Weight(w) => w,
+            _ => unreachable!("loading gave this site its weight"),
+        }
+    }
+
+    /// The site's rows; None where it puts out none of its own.
+    fn compute(&mut self, i: usize, site: &Site) -> Option<Block> {
+        let rows = self.positions.len();
+        match (&site.op, self.plan.shapes[i]) {
+            (Op::Quant { planes, wht, group, f_in }, Shape::Quant { cols, .. }) => {
+                let p = QuantParams {
+                    planes: *planes,
+                    wht: usize::from(*wht),
+                    group: *group as usize,
+                    f_in: *f_in,
+                };
+                let mut out = self.pool.quant(rows, cols as usize, p.group, *planes);
+                self.ops.quant(p, self.acts(site, 0), &mut out);
+                Some(Block::Quant(out))
+            }
+            (Op::KvAppend { .. }, _) => {
+                self.append(site);
+                None
+            }
+            (Op::Out, _) => {
+                self.commit(site);
+                None
+            }
+            (Op::Sample { f }, _) => {
+                let logits = self.acts(site, 0);
+                let cols = logits.len() / rows;
+                let ids: Vec<u32> = logits
+                    .chunks_exact(cols)
+                    .zip(&self.samplers)
+                    .zip(&self.positions)
+                    .map(|((l, s), pos)| self.ops.sample(l, *f, s, *pos))
+                    .collect();
+                self.sampled.extend(ids);
+                None
+            }
+            (_, Shape::Acts { cols }) => {
+                let mut out = self.pool.acts(rows * cols as usize);
+                self.int32_site(i, site, &mut out);
+                Some(Block::Acts(out))
+            }
+            _ => unreachable!("the program check gives int32 rows to every other op"),
+        }
+    }
+
+    /// Ops whose output is int32 rows.
+    fn int32_site(&self, i: usize, site: &Site, out: &mut [i32]) {
+        match (&site.op, &self.plan.loaded[i]) {
+            (Op::Embed { f_out, .. }, _) => self.ops.embed(self.weight(i), &self.ids, *f_out, out),
+            (Op::Linear { f_out, .. }, _) => self.ops.linear(self.weight(i), self.quants(site, 0), *f_out, out),
+            (Op::RmsNorm { gain_f, eps, f_out, .. }, Loaded::Gain(gain)) => {
+                let p = NormParams {
+                    gain,
+                    gain_f: *gain_f,
+                    eps: *eps,
+                    f_out: *f_out,
+                };
+                self.ops.rms_norm(p, self.acts(site, 0), out);
+            }
+            (Op::Rope { head_dim, style, .. }, Loaded::Table(table)) => {
+                let d = *head_dim as usize;
+                self.ops.rope(table, d, *style, &self.positions, self.acts(site, 0), out);
+            }
+            (Op::Attention { .. }, _) => self.attention(site, out),
+            (Op::Glu { act, f }, _) => self.ops.glu(*act, *f, self.acts(site, 0), self.acts(site, 1), out),
+            (Op::Add, _) => self.ops.add(self.acts(site, 0), self.acts(site, 1), out),
+            _ => unreachable!("every other op puts out no int32 rows of its own"),
+        }
+    }
+
+    fn attention(&self, site: &Site, out: &mut [i32]) {
+        let Op::Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            scale_m,
+            scale_e,
+            p_bits,
+            window,
+            causal,
+            f_out,
+        } = &site.op
+        else {
+            return;
+        };
+        let p = AttentionParams {
+            heads: *heads as usize,
+            kv_heads: *kv_heads as usize,
+            head_dim: *head_dim as usize,
+            scale: Scale {
+                m: *scale_m,
+                e: *scale_e,
+            },
+            p_bits: *p_bits,
+            window: *window,
+            causal: *causal,
+            f_out: *f_out,
+        };
+        let layer = site.layer.unwrap_or_default() as usize;
+        let spans: Vec<KvSpan<'_>> = self
+            .spans
+            .iter()
+            .map(|s| KvSpan {
+                rows: self.seqs.get(&s.seq).map_or(&[], |seq| &seq.kv[layer]),
+                row_len: kv_row_len(p.kv_heads, p.head_dim),
+                first: s.first,
+                count: s.count,
+            })
+            .collect();
+        self.ops.attention(p, self.quants(site, 0), &spans, out);
+    }
+
+    fn append(&mut self, site: &Site) {
+        let layer = site.layer.unwrap_or_default() as usize;
+        // Taken out for a moment, so that sequences can be written while they are read.
+        let [k, v] = [0, 1].map(|n| self.plan.source[site.inputs[n] as usize]);
+        let k_block = self.blocks[k].take();
+        let v_block = if v == k { None } else { self.blocks[v].take() };
+        if let Some(Block::Quant(kq)) = &k_block {
+            let vq = match &v_block {
+                Some(Block::Quant(vq)) => vq,
+                _ => kq,
+            };
+            let mut at = 0;
+            for span in &self.spans {
+                if let Some(seq) = self.seqs.get_mut(&span.seq) {
+                    seq.push_kv(layer, kq, vq, at, span.count);
+                }
+                at += span.count;
+            }
+        }
+        self.blocks[k] = k_block;
+        if v != k {
+            self.blocks[v] = v_block;
+        }
+    }
+
+    fn commit(&mut self, site: &Site) {
+        let Some(checkpoint) = self.plan.checkpoints.iter().position(|l| Some(*l) == site.layer) else {
+            return;
+        };
+        let source = self.plan.source[site.inputs[0] as usize];
+        if let Some(Block::Acts(rows)) = &self.blocks[source] {
+            let d = self.program.d_model as usize;
+            let mut rest = rows.as_slice();
+            for span in &self.spans {
+                let (own, later) = rest.split_at(span.count * d);
+                rest = later;
+                if let Some(seq) = self.seqs.get_mut(&span.seq) {
+                    seq.push_out(checkpoint, own);
+                }
+            }
+        }
+    }
+
+    /// Copies the site's rows for the probe, where there is one.
+    fn show(&mut self, i: usize, site: &Site, block: Option<&Block>) {
+        if self.probe.is_none() {
+            return;
+        }
+        let rows = match (block, &site.op) {
+            (Some(Block::Acts(v)), _) => acts_rows(v, self.positions.len()),
+            (Some(Block::Quant(q)), _) => quant_rows(q),
+            (None, Op::Out) => acts_rows(self.acts(site, 0), self.positions.len()),
+            (None, Op::KvAppend { .. }) => kv_rows(self.quants(site, 0), self.quants(site, 1)),
+            (None, _) => {
+                let n = self.positions.len();
+                SiteRows::Tokens(self.sampled[self.sampled.len() - n..].to_vec())
+            }
+        };
+        let first = self.positions.first().copied().unwrap_or(0);
+        if let Some(probe) = &mut self.probe {
+            probe.site(i as u32, first, &rows);
+        }
+    }
+}
+
+/// The chunk's rows of a block.
+fn gather(pool: &mut Pool, block: &Block, chunk: &[(usize, Sampler)], rows: usize) -> Block {
+    match block {
+        Block::Acts(v) => {
+            let cols = v.len() / rows;
+            let mut out = pool.acts(chunk.len() * cols);
+            for (o, (r, _)) in out.chunks_exact_mut(cols).zip(chunk) {
+                o.copy_from_slice(&v[r * cols..(r + 1) * cols]);
+            }
+            Block::Acts(out)
+        }
+        Block::Quant(q) => {
+            let (cols, groups) = (q.cols, q.groups());
+            let mut out = pool.quant(chunk.len(), cols, q.group, q.planes);
+            for (i, (r, _)) in chunk.iter().enumerate() {
+                out.q[i * cols..(i + 1) * cols].copy_from_slice(&q.q[r * cols..(r + 1) * cols]);
+                out.scales[i * groups..(i + 1) * groups]
+                    .copy_from_slice(&q.scales[r * groups..(r + 1) * groups]);
+            }
+            Block::Quant(out)
+        }
+    }
+}
+
+fn acts_rows(v: &[i32], rows: usize) -> SiteRows {
+    SiteRows::Acts {
+        cols: v.len() / rows,
+        data: v.to_vec(),
+    }
+}
+
+fn quant_rows(q: &QuantRows) -> SiteRows {
+    SiteRows::Quant {
+        cols: q.cols,
+        groups: q.groups(),
+        data: q.q.clone(),
+        scales: pairs(&q.scales),
+    }
+}
+
+/// A cached row as a probe sees it: head by head, K then V, as in the canonical row.
+fn kv_rows(k: &QuantRows, v: &QuantRows) -> SiteRows {
+    let (heads, d) = (k.groups(), k.group);
+    let mut data = Vec::with_capacity(2 * k.q.len());
+    let mut scales = Vec::with_capacity(2 * k.scales.len());
+    for i in 0..k.rows * heads {
+        for x in [k, v] {
+            data.extend_from_slice(&x.q[i * d..(i + 1) * d]);
+            scales.push((x.scales[i].m, x.scales[i].e));
+        }
+    }
+    SiteRows::Quant {
+        cols: 2 * k.cols,
+        groups: 2 * heads,
+        data,
+        scales,
+    }
+}

@@ -1,0 +1,136 @@
+//! Loading: the tensors that a program names, checked against the spec (rules T1 to T4) before any backend
+//! sees them.
+
+use rayon::prelude::*;
+
+use crate::{
+    KernelError,
+    num::Scale,
+    ops::HostWeight,
+    program::{Op, Program, Weight},
+    reference::linear::GROUP,
+    tensor::{DType, HostTensor, TensorId},
+};
+
+/// T3: `sum |w * m| * 128` of a row stays below this, so that every sum of one plane fits int32.
+const ROW_BOUND: u64 = 1 << 31;
+
+fn bad(id: TensorId, why: impl Into<String>) -> KernelError {
+    KernelError::Spec {
+        what: format!("tensor {id}"),
+        why: why.into(),
+    }
+}
+
+/// T1: tensor `id` with exactly this type and shape.
+pub fn tensor(
+    tensors: &[HostTensor],
+    id: TensorId,
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+) -> Result<&HostTensor, KernelError> {
+    let t = tensors
+        .get(id as usize)
+        .ok_or_else(|| bad(id, format!("is not there; the pack holds {}", tensors.len())))?;
+    if (t.dtype, t.rows, t.cols) != (dtype, rows, cols) {
+        let why = format!("is {:?} [{}, {}], the program needs {dtype:?} [{rows}, {cols}]", t.dtype, t.rows, t.cols);
+        return Err(bad(id, why));
+    }
+    let want = rows
+        .checked_mul(cols)
+        .and_then(|n| n.checked_mul(dtype.size()))
+        .ok_or_else(|| bad(id, "is larger than memory can be"))?;
+    if t.data().len() != want {
+        return Err(bad(id, format!("has {} bytes, its shape needs {want}", t.data().len())));
+    }
+    Ok(t)
+}
+
+/// An `I32 [1, cols]` tensor's values.
+pub fn ints(tensors: &[HostTensor], id: TensorId, cols: usize) -> Result<Vec<i32>, KernelError> {
+    let t = tensor(tensors, id, DType::I32, 1, cols)?;
+    Ok(t.data().as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+}
+
+/// An `I16 [rows, cols]` tensor's values.
+pub fn shorts(tensors: &[HostTensor], id: TensorId, rows: usize, cols: usize) -> Result<Vec<i16>, KernelError> {
+    let t = tensor(tensors, id, DType::I16, rows, cols)?;
+    Ok(t.data().as_chunks().0.iter().map(|b| i16::from_le_bytes(*b)).collect())
+}
+
+/// T1 to T3: a weight of `n` rows of `k`, its values and row bounds checked.
+pub fn weight(tensors: &[HostTensor], w: &Weight, n: usize, k: usize) -> Result<HostWeight, KernelError> {
+    let q = tensor(tensors, w.q, DType::I8, n, k)?.clone();
+    let scales = tensor(tensors, w.scale, DType::Scale, 1, n)?;
+    let mult = w
+        .mult
+        .map(|id| tensor(tensors, id, DType::U8, n, k / GROUP).cloned())
+        .transpose()?;
+    let weight = HostWeight {
+        n,
+        k,
+        scales: scales
+            .data()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| Scale::from_bytes(*b))
+            .collect(),
+        bias: w.bias.map(|id| ints(tensors, id, n)).transpose()?,
+        q,
+        mult,
+    };
+    (0..n)
+        .into_par_iter()
+        .try_for_each(|i| row(&weight, w, i))
+        .map(|()| weight)
+}
+
+fn row(weight: &HostWeight, ids: &Weight, i: usize) -> Result<(), KernelError> {
+    let (ws, mults) = (weight.row(i), weight.mults(i));
+    if ws.contains(&-128) {
+        return Err(bad(ids.q, format!("row {i} holds -128; weights lie in +-127")));
+    }
+    if let Some(m) = mults.iter().find(|m| !(1..=15).contains(*m)) {
+        let id = ids.mult.unwrap_or_default();
+        return Err(bad(id, format!("row {i} holds multiplier {m}; they lie in 1..=15")));
+    }
+    let size = |ws: &[i8]| ws.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>();
+    let sum: u64 = if mults.is_empty() {
+        size(ws)
+    } else {
+        ws.chunks(GROUP).zip(mults).map(|(g, m)| size(g) * u64::from(*m)).sum()
+    };
+    if sum * 128 >= ROW_BOUND {
+        return Err(bad(ids.q, format!("row {i}: sum |w * m| * 128 = {} reaches 2^31", sum * 128)));
+    }
+    Ok(())
+}
+
+/// Checks every tensor that the program names, as loading does; importers call it before they write a pack.
+pub fn check(program: &Program, tensors: &[HostTensor]) -> Result<(), KernelError> {
+    program.validate()?;
+    let mut seen: Vec<Weight> = vec![];
+    let mut check_weight = |w: &Weight, n: u32, k: u32| {
+        if seen.contains(w) {
+            return Ok(());
+        }
+        seen.push(*w);
+        weight(tensors, w, n as usize, k as usize).map(|_| ())
+    };
+    for site in &program.sites {
+        match &site.op {
+            Op::Embed { weight, .. } => check_weight(weight, program.vocab, program.d_model)?,
+            Op::Linear { weight, n, k, .. } => check_weight(weight, *n, *k)?,
+            Op::RmsNorm { gain, group, .. } => {
+                ints(tensors, *gain, *group as usize)?;
+            }
+            Op::Rope { table, head_dim, .. } => {
+                tensor(tensors, *table, DType::I16, program.context as usize, *head_dim as usize)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What loading makes of a program: every site's shape, tensors in the backend's layout, and when each row
+//! block is last read.
+
+use std::sync::Arc;
+
+use crate::{
+    KernelError,
+    load,
+    num::Scale,
+    ops::Ops,
+    program::{Op, Program, Weight},
+    program_check::{Shape, shapes},
+    tensor::HostTensor,
+};
+
+/// A site's loaded tensors.
+pub(crate) enum Loaded<W> {
+    None,
+    Weight(Arc<W>),
+    Gain(Vec<i32>),
+    Table(Arc<Vec<i16>>),
+}
+
+/// A program ready to run.
+pub(crate) struct Plan<W> {
+    pub(crate) shapes: Vec<Shape>,
+    pub(crate) loaded: Vec<Loaded<W>>,
+    /// `Out` passes its input on: the site whose rows each site's readers really read.
+    pub(crate) source: Vec<usize>,
+    /// Last site that reads each source (itself where nobody does).
+    pub(crate) last_reader: Vec<usize>,
+    /// First site of the epilogue, which runs for sampled rows only.
+    pub(crate) epilogue: usize,
+    /// Layers whose `out` row is committed.
+    pub(crate) checkpoints: Vec<u32>,
+    /// Whether some attention looks at later tokens too.
+    pub(crate) bidirectional: bool,
+}
+
+impl<W> Plan<W> {
+    pub(crate) fn load<O: Ops<Weight = W>>(
+        ops: &O,
+        program: &Program,
+        tensors: &[HostTensor],
+    ) -> Result<Self, KernelError> {
+        let shapes = shapes(program)?;
+        let mut weights: Vec<(Weight, Arc<W>)> = vec![];
+        let mut tables: Vec<(u32, Arc<Vec<i16>>)> = vec![];
+        let mut take = |w: &Weight, n: u32, k: u32| -> Result<Loaded<W>, KernelError> {
+            // A tied table (embedding and head) is taken in once.
+            if let Some((_, known)) = weights.iter().find(|(seen, _)| seen == w) {
+                return Ok(Loaded::Weight(known.clone()));
+            }
+            let host = load::weight(tensors, w, n as usize, k as usize)?;
+            let new = Arc::new(ops.load_weight(host)?);
+            weights.push((*w, new.clone()));
+            Ok(Loaded::Weight(new))
+        };
+        let mut loaded = Vec::with_capacity(program.sites.len());
+        for site in &program.sites {
+            loaded.push(match &site.op {
+                Op::Embed { weight, .. } => take(weight, program.vocab, program.d_model)?,
+                Op::Linear { weight, n, k, .. } => take(weight, *n, *k)?,
+                Op::RmsNorm { gain, group, .. } => Loaded::Gain(load::ints(tensors, *gain, *group as usize)?),
+                Op::Rope { table, head_dim, .. } => {
+                    let known = tables.iter().find(|(id, _)| id == table);
+                    Loaded::Table(if let Some((_, t)) = known {
+                        t.clone()
+                    } else {
+                        let (rows, cols) = (program.context as usize, *head_dim as usize);
+                        let t = Arc::new(load::shorts(tensors, *table, rows, cols)?);
+                        tables.push((*table, t.clone()));
+                        t
+                    })
+                }
+                _ => Loaded::None,
+            });
+        }
+        let n = program.sites.len();
+        let mut source: Vec<usize> = (0..n).collect();
+        let mut last_reader: Vec<usize> = (0..n).collect();
+        for (i, site) in program.sites.iter().enumerate() {
+            for input in &site.inputs {
+                last_reader[source[*input as usize]] = i;
+            }
+            if matches!(site.op, Op::Out) {
+                source[i] = source[site.inputs[0] as usize];
+            }
+        }
+        Ok(Self {
+            epilogue: program.sites.iter().rposition(|s| s.layer.is_some()).map_or(n, |i| i + 1),
+            checkpoints: program.checkpoints(),
+            bidirectional: program.sites.iter().any(|s| matches!(s.op, Op::Attention { causal: false, .. })),
+            shapes,
+            loaded,
+            source,
+            last_reader,
+        })
+    }
+}
+
+/// (mantissa, exponent) pairs of scales, as a probe sees them.
+pub(crate) fn pairs(scales: &[Scale]) -> Vec<(u16, i16)> {
+    scales.iter().map(|s| (s.m, s.e)).collect()
+}
