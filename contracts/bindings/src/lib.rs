@@ -1,1 +1,15 @@
-//! Typed Rust bindings and committed bytecode of the BitAI contracts.
+//! Typed Rust bindings and committed bytecode of the BitAI contracts: calls, events and errors from the ABI
+//! that `contracts/build.sh` writes, init code for deployment, revert data as text. Building needs no Node.
+
+mod abi;
+pub mod deploy;
+pub mod job;
+pub mod revert;
+
+pub use abi::hub::WorkerHub;
+pub use abi::hub::WorkerHub::{Job, JobSpec, Neuron, Offer, Params, Slot};
+pub use abi::registry::ModelRegistry;
+pub use abi::registry::ModelRegistry::Model;
+pub use deploy::{MODEL_REGISTRY_BYTECODE, WORKER_HUB_BYTECODE, hub_init_code, registry_init_code};
+pub use job::{JobStatus, SlotState, job_from_spec, spec_from_job};
+pub use revert::explain_revert;

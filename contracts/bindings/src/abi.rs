@@ -1,0 +1,22 @@
+//! What alloy makes of the committed ABI files.
+
+// The docs of these items are the natspec in contracts/src/interfaces; the generated code cannot carry it.
+#![allow(missing_docs)]
+
+/// The job hub.
+pub(crate) mod hub {
+    alloy_sol_types::sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        WorkerHub,
+        "../abi/WorkerHub.json"
+    );
+}
+
+/// The list of models.
+pub(crate) mod registry {
+    alloy_sol_types::sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        ModelRegistry,
+        "../abi/ModelRegistry.json"
+    );
+}
