@@ -91,8 +91,9 @@ mod tests {
             rms_norm(p, &h, &mut out);
             let ss: f64 = h.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()
                 + h.len() as f64 * eps as f64;
+            let d = h.len() as f64;
             for (h, y) in h.iter().zip(&out) {
-                let want = f64::from(*h) / (ss.max(1.0) / h.len() as f64).sqrt() * 65536.0;
+                let want = f64::from(*h) / (ss.max(1.0) / d).sqrt() * 65536.0;
                 prop_assert!((want - f64::from(*y)).abs() <= 1.0 + want.abs() * 3e-6, "{} {}", want, y);
             }
         }
