@@ -1,0 +1,250 @@
+//! AVX2 inner loops: dot products of int8 weights or cache rows with 16-bit rows, exact in int32 blocks.
+//!
+//! The only `unsafe` of the CPU backend. It is of two kinds: unaligned vector loads, each from a reference
+//! to as many bytes as it reads, and nothing else; the functions themselves are safe to call where AVX2 is
+//! known to be there, which [`super::simd::Simd`] proves before it calls them.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m128i, __m256i, _mm_add_epi64, _mm_cvtsi128_si64, _mm_unpackhi_epi64, _mm256_add_epi32,
+    _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
+    _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_mullo_epi16, _mm256_permute2x128_si256,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
+};
+use std::mem::transmute;
+
+use super::bounds::{GROUP, GROUPED_BLOCK, KEY_BLOCK, PLAIN_BLOCK};
+
+/// Elements a step: one load of int8 widened to int16.
+const STEP: usize = 16;
+
+/// 16 int8 at `row + at` as int16 lanes.
+///
+/// A whole array is read and reinterpreted, where `_mm_loadu_si128` would drag its debug checks into the
+/// innermost loop of the profile that tests and the devnet run.
+///
+/// # Safety
+/// `row[at .. at + 16]` is readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_i8(row: *const i8, at: usize) -> __m256i {
+    // SAFETY: the caller's promise; an array of bytes needs no alignment, and any bits are a vector.
+    _mm256_cvtepi8_epi16(unsafe { transmute::<[u8; 16], __m128i>(*row.wrapping_add(at).cast::<[u8; 16]>()) })
+}
+
+/// 16 int16 at `row + at`.
+///
+/// # Safety
+/// `row[at .. at + 16]` is readable.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_i16(row: *const i16, at: usize) -> __m256i {
+    // SAFETY: the caller's promise; an array of bytes needs no alignment, and any bits are a vector.
+    unsafe { transmute::<[u8; 32], __m256i>(*row.wrapping_add(at).cast::<[u8; 32]>()) }
+}
+
+/// The eight int32 lanes as four int64 sums.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen(v: __m256i) -> __m256i {
+    _mm256_add_epi64(
+        _mm256_cvtepi32_epi64(_mm256_castsi256_si128(v)),
+        _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(v)),
+    )
+}
+
+/// Sum of the four int64 lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum_i64(v: __m256i) -> i64 {
+    let two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+    _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)))
+}
+
+/// `N` weight rows times `T` activation rows, all of one length: out\[n\]\[t\] = sum of w * x.
+#[target_feature(enable = "avx2")]
+pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
+    let k = x[0].len();
+    assert!(
+        w.iter().all(|row| row.len() == k) && x.iter().all(|row| row.len() == k),
+        "rows of one length"
+    );
+    let mut out = [[0i64; T]; N];
+    let full = k - k % STEP;
+    let mut start = 0;
+    while start < full {
+        let end = full.min(start + PLAIN_BLOCK);
+        let mut acc = [[_mm256_setzero_si256(); T]; N];
+        let mut i = start;
+        while i < end {
+            let mut wide = [_mm256_setzero_si256(); N];
+            for n in 0..N {
+                // SAFETY: i + 16 <= full <= the row's length, checked above.
+                wide[n] = unsafe { load_i8(w[n].as_ptr(), i) };
+            }
+            for t in 0..T {
+                // SAFETY: as above.
+                let v = unsafe { load_i16(x[t].as_ptr(), i) };
+                for n in 0..N {
+                    acc[n][t] = _mm256_add_epi32(acc[n][t], _mm256_madd_epi16(wide[n], v));
+                }
+            }
+            i = i.wrapping_add(STEP);
+        }
+        for n in 0..N {
+            for t in 0..T {
+                out[n][t] += sum_i64(widen(acc[n][t]));
+            }
+        }
+        start = end;
+    }
+    if full < k {
+        for n in 0..N {
+            for t in 0..T {
+                out[n][t] += super::portable::dot(&w[n][full..], &x[t][full..]);
+            }
+        }
+    }
+    out
+}
+
+/// As [`tile`] with a multiplier 1..=15 for each [`GROUP`] of weights: out\[n\]\[t\] = sum of m * w * x.
+#[target_feature(enable = "avx2")]
+pub(super) fn tile_grouped<const N: usize, const T: usize>(
+    w: [&[i8]; N],
+    m: [&[u8]; N],
+    x: [&[i16]; T],
+) -> [[i64; T]; N] {
+    let k = x[0].len();
+    assert!(
+        w.iter().all(|row| row.len() == k) && x.iter().all(|row| row.len() == k),
+        "rows of one length"
+    );
+    assert!(
+        m.iter().all(|row| row.len() == k.div_ceil(GROUP)),
+        "a multiplier a group"
+    );
+    let mut out = [[0i64; T]; N];
+    let full = k / GROUP;
+    let mut start = 0;
+    while start < full {
+        let end = full.min(start + GROUPED_BLOCK / GROUP);
+        let mut acc = [[_mm256_setzero_si256(); T]; N];
+        let mut g = start;
+        while g < end {
+            let mut lo = [_mm256_setzero_si256(); N];
+            let mut hi = [_mm256_setzero_si256(); N];
+            let at = g.wrapping_mul(GROUP);
+            for n in 0..N {
+                // SAFETY: g < full, so group g has its multiplier and at + 32 <= k, the row's length.
+                let (by, a, b) = unsafe {
+                    let row = w[n].as_ptr();
+                    (
+                        *m[n].as_ptr().wrapping_add(g),
+                        load_i8(row, at),
+                        load_i8(row, at.wrapping_add(STEP)),
+                    )
+                };
+                let by = _mm256_set1_epi16(i16::from(by));
+                lo[n] = _mm256_mullo_epi16(a, by);
+                hi[n] = _mm256_mullo_epi16(b, by);
+            }
+            for t in 0..T {
+                // SAFETY: at + 32 <= k, the row's length.
+                let (a, b) = unsafe {
+                    let row = x[t].as_ptr();
+                    (load_i16(row, at), load_i16(row, at.wrapping_add(STEP)))
+                };
+                for n in 0..N {
+                    let sum = _mm256_add_epi32(_mm256_madd_epi16(lo[n], a), _mm256_madd_epi16(hi[n], b));
+                    acc[n][t] = _mm256_add_epi32(acc[n][t], sum);
+                }
+            }
+            g = g.wrapping_add(1);
+        }
+        for n in 0..N {
+            for t in 0..T {
+                out[n][t] += sum_i64(widen(acc[n][t]));
+            }
+        }
+        start = end;
+    }
+    if full * GROUP < k {
+        for n in 0..N {
+            for t in 0..T {
+                out[n][t] +=
+                    super::portable::dot_grouped(&w[n][full * GROUP..], &m[n][full..], &x[t][full * GROUP..]);
+            }
+        }
+    }
+    out
+}
+
+/// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], where `value(j)` is key j's row of at least acc.len() bytes.
+///
+/// Two keys a step: their int8 values interleave as int16 pairs, and one multiply-add serves both.
+#[target_feature(enable = "avx2")]
+pub(super) fn weighted_rows<'a>(p: &[i16], value: impl Fn(usize) -> &'a [i8], acc: &mut [i64]) {
+    let dim = acc.len();
+    let full = dim / STEP;
+    for first in (0..p.len()).step_by(KEY_BLOCK) {
+        let last = p.len().min(first + KEY_BLOCK);
+        // Eight registers of accumulators at a time: 64 elements, a whole head of the usual size.
+        for tile in (0..full).step_by(4) {
+            let width = 4.min(full - tile);
+            let sums = if width == 4 {
+                pairs::<4>(&p[first..last], |j| &value(first + j)[tile * STEP..])
+            } else {
+                let mut sums = [[_mm256_setzero_si256(); 2]; 4];
+                for i in 0..width {
+                    [sums[i]] = pairs::<1>(&p[first..last], |j| &value(first + j)[(tile + i) * STEP..]);
+                }
+                sums
+            };
+            for i in 0..width {
+                // unpack works inside 128-bit halves: put elements 0..8 and 8..16 back together.
+                let halves = [
+                    _mm256_permute2x128_si256::<0x20>(sums[i][0], sums[i][1]),
+                    _mm256_permute2x128_si256::<0x31>(sums[i][0], sums[i][1]),
+                ];
+                for (h, v) in halves.into_iter().enumerate() {
+                    // SAFETY: eight int32 are any 32 bytes.
+                    let lanes = unsafe { transmute::<__m256i, [i32; 8]>(v) };
+                    let at = (tile + i) * STEP + h * 8;
+                    for (sum, lane) in acc[at..at + 8].iter_mut().zip(lanes) {
+                        *sum += i64::from(lane);
+                    }
+                }
+            }
+        }
+    }
+    if full * STEP < dim {
+        super::portable::weighted_rows(p, |j| &value(j)[full * STEP..dim], &mut acc[full * STEP..]);
+    }
+}
+
+/// Int32 sums of p\[j\] * v\[j\]\[d\] for the first 16 * `W` elements of the rows; lanes in the order of unpack.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn pairs<'a, const W: usize>(p: &[i16], value: impl Fn(usize) -> &'a [i8]) -> [[__m256i; 2]; W] {
+    let mut sums = [[_mm256_setzero_si256(); 2]; W];
+    let (whole, rest) = p.as_chunks::<2>();
+    let last = rest.first().map(|p| [*p, 0]);
+    for (i, [p0, p1]) in whole.iter().copied().chain(last).enumerate() {
+        let j = 2 * i;
+        let by = _mm256_set1_epi32(i32::from(p1) << 16 | i32::from(p0.cast_unsigned()));
+        // An odd last key stands in for its missing neighbour, whose weight is 0.
+        let (a, b) = (value(j), value(if j + 1 < p.len() { j + 1 } else { j }));
+        assert!(
+            a.len() >= W * STEP && b.len() >= W * STEP,
+            "rows as wide as the tile"
+        );
+        for i in 0..W {
+            // SAFETY: 16 * i + 16 <= 16 * W <= the lengths, checked above.
+            let (a, b) = unsafe { (load_i8(a.as_ptr(), i * STEP), load_i8(b.as_ptr(), i * STEP)) };
+            sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), by));
+            sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), by));
+        }
+    }
+    sums
+}

@@ -1,0 +1,169 @@
+//! The CPU backend: threads over rows and columns, vector loops chosen at run time, the reference's integers.
+//!
+//! [`CpuDevice`] is the interpreter of [`crate::interp`] over [`CpuOps`]. Weights stay the pack's canonical
+//! bytes (a memory map serves): nothing is repacked, so a model costs its pack and its caches, no more.
+//! Sums are cut by outputs only, never inside, so thread count and vector width cannot show in a result;
+//! the conformance suite checks that they do not.
+
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod bounds;
+mod linear;
+mod portable;
+mod rowwise;
+mod sample;
+mod simd;
+mod split;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::{
+    Device, DeviceInfo, HostTensor, KernelError, Program, Runner, Sampler,
+    interp::Interp,
+    ops::{AttentionParams, HostWeight, KvSpan, NormParams, Ops, QuantParams, QuantRows},
+    program::{Activation, RopeStyle},
+};
+
+use simd::Simd;
+
+/// Most threads that a device takes: beyond it an argument is a slip.
+const THREADS_MAX: usize = 1024;
+
+/// The CPU's arithmetic: a pool of threads and the inner loops that this processor has.
+#[derive(Clone)]
+pub struct CpuOps {
+    pool: Arc<rayon::ThreadPool>,
+    simd: Simd,
+}
+
+impl CpuOps {
+    /// `threads` threads (at least 1) with the best loops that this processor has.
+    pub fn new(threads: usize) -> Result<Self, KernelError> {
+        Self::with(threads, Simd::detect())
+    }
+
+    /// The same with plain Rust loops: what a processor without AVX2 runs.
+    pub fn portable(threads: usize) -> Result<Self, KernelError> {
+        Self::with(threads, Simd::PORTABLE)
+    }
+
+    fn with(threads: usize, simd: Simd) -> Result<Self, KernelError> {
+        if !(1..=THREADS_MAX).contains(&threads) {
+            return Err(KernelError::Shape {
+                what: "cpu threads",
+                expected: format!("1 to {THREADS_MAX}"),
+                got: threads.to_string(),
+            });
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("bitai-cpu-{i}"))
+            .build()
+            .map_err(|e| KernelError::Device {
+                device: "cpu".into(),
+                why: format!("cannot start {threads} threads: {e}"),
+            })?;
+        Ok(Self {
+            pool: Arc::new(pool),
+            simd,
+        })
+    }
+}
+
+impl Ops for CpuOps {
+    type Weight = HostWeight;
+
+    fn load_weight(&self, weight: HostWeight) -> Result<HostWeight, KernelError> {
+        Ok(weight)
+    }
+
+    fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(f)
+    }
+
+    fn embed(&self, weight: &HostWeight, ids: &[u32], f_out: u8, out: &mut [i32]) {
+        rowwise::embed(weight, ids, f_out, out);
+    }
+
+    fn linear(&self, weight: &HostWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
+        linear::linear(self.simd, weight, x, f_out, out);
+    }
+
+    fn rms_norm(&self, p: NormParams<'_>, x: &[i32], out: &mut [i32]) {
+        rowwise::rms_norm(p, x, out);
+    }
+
+    fn quant(&self, p: QuantParams, x: &[i32], out: &mut QuantRows) {
+        rowwise::quant(p, x, out);
+    }
+
+    fn rope(
+        &self,
+        table: &[i16],
+        head_dim: usize,
+        style: RopeStyle,
+        positions: &[u32],
+        x: &[i32],
+        out: &mut [i32],
+    ) {
+        rowwise::rope(table, head_dim, style, positions, x, out);
+    }
+
+    fn attention(&self, p: AttentionParams, q: &QuantRows, spans: &[KvSpan<'_>], out: &mut [i32]) {
+        attention::attention(self.simd, p, q, spans, out);
+    }
+
+    fn glu(&self, act: Activation, f: u8, gate: &[i32], up: &[i32], out: &mut [i32]) {
+        rowwise::glu(act, f, gate, up, out);
+    }
+
+    fn add(&self, a: &[i32], b: &[i32], out: &mut [i32]) {
+        rowwise::add(a, b, out);
+    }
+
+    fn sample(&self, logits: &[i32], f: u8, sampler: &Sampler, pos: u32) -> u32 {
+        sample::sample(logits, f, sampler, pos)
+    }
+}
+
+/// The processor as a device.
+pub struct CpuDevice {
+    ops: CpuOps,
+    threads: usize,
+}
+
+impl CpuDevice {
+    /// A device of `threads` threads (1 to 1024) with the best loops that this processor has.
+    pub fn new(threads: usize) -> Result<Self, KernelError> {
+        Ok(Self {
+            ops: CpuOps::new(threads)?,
+            threads,
+        })
+    }
+
+    /// The same with plain Rust loops: for processors without AVX2, and to test them on one that has it.
+    pub fn portable(threads: usize) -> Result<Self, KernelError> {
+        Ok(Self {
+            ops: CpuOps::portable(threads)?,
+            threads,
+        })
+    }
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> DeviceInfo {
+        let plural = if self.threads == 1 { "" } else { "s" };
+        DeviceInfo {
+            backend: "cpu",
+            name: format!("cpu ({}, {} thread{plural})", self.ops.simd.name(), self.threads),
+            memory_bytes: None,
+        }
+    }
+
+    fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
+        Ok(Box::new(Interp::load(self.ops.clone(), program, tensors)?))
+    }
+}

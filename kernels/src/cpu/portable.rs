@@ -1,0 +1,76 @@
+//! The same inner loops in plain Rust, shaped so that the compiler vectorises them with whatever the target
+//! always has; also the tails of the AVX2 loops.
+//!
+//! Sums use wrapping operators because overflow checks stop vectorisation; [`super::bounds`] proves that
+//! nothing wraps.
+
+use super::bounds::{GROUP, KEY_BLOCK, SCALAR_BLOCK};
+
+/// Sum of w * x in one int32; at most [`SCALAR_BLOCK`] elements.
+#[inline]
+fn dot_i32(w: &[i8], x: &[i16]) -> i32 {
+    w.iter().zip(x).fold(0i32, |sum, (w, x)| {
+        sum.wrapping_add(i32::from(*w).wrapping_mul(i32::from(*x)))
+    })
+}
+
+/// Sum of w * x.
+#[inline]
+pub(super) fn dot(w: &[i8], x: &[i16]) -> i64 {
+    w.chunks(SCALAR_BLOCK)
+        .zip(x.chunks(SCALAR_BLOCK))
+        .map(|(w, x)| i64::from(dot_i32(w, x)))
+        .sum()
+}
+
+/// Sum of m * w * x, a multiplier for each [`GROUP`] of weights.
+#[inline]
+pub(super) fn dot_grouped(w: &[i8], m: &[u8], x: &[i16]) -> i64 {
+    let (groups, rest) = w.as_chunks::<GROUP>();
+    let (x_groups, x_rest) = x.as_chunks::<GROUP>();
+    let whole: i64 = groups
+        .iter()
+        .zip(x_groups)
+        .zip(m)
+        .map(|((w, x), m)| i64::from(dot_i32(w, x)) * i64::from(*m))
+        .sum();
+    let last = m.get(groups.len()).map_or(0, |m| i64::from(*m));
+    whole + i64::from(dot_i32(rest, x_rest)) * last
+}
+
+/// out\[n\]\[t\] = sum of w * x.
+pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
+    w.map(|w| x.map(|x| dot(w, x)))
+}
+
+/// out\[n\]\[t\] = sum of m * w * x.
+pub(super) fn tile_grouped<const N: usize, const T: usize>(
+    w: [&[i8]; N],
+    m: [&[u8]; N],
+    x: [&[i16]; T],
+) -> [[i64; T]; N] {
+    let mut out = [[0; T]; N];
+    for n in 0..N {
+        out[n] = x.map(|x| dot_grouped(w[n], m[n], x));
+    }
+    out
+}
+
+/// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\].
+pub(super) fn weighted_rows<'a>(p: &[i16], value: impl Fn(usize) -> &'a [i8], acc: &mut [i64]) {
+    let dim = acc.len();
+    let mut sums = vec![0i32; dim];
+    for first in (0..p.len()).step_by(KEY_BLOCK) {
+        let last = p.len().min(first + KEY_BLOCK);
+        sums.fill(0);
+        for (j, p) in (first..last).zip(&p[first..last]) {
+            let p = i32::from(*p);
+            for (sum, v) in sums.iter_mut().zip(&value(j)[..dim]) {
+                *sum = sum.wrapping_add(i32::from(*v).wrapping_mul(p));
+            }
+        }
+        for (acc, sum) in acc.iter_mut().zip(&sums) {
+            *acc += i64::from(*sum);
+        }
+    }
+}

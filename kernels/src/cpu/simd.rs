@@ -1,0 +1,79 @@
+//! Which inner loops run: chosen once, when the device is made.
+#![allow(unsafe_code)] // calls into functions compiled for AVX2, behind the check that AVX2 is there
+
+#[cfg(target_arch = "x86_64")]
+use super::avx2;
+use super::portable;
+
+/// A choice of inner loops. All give the same integers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Simd(Kind);
+
+/// Private, so that `Avx2` exists only where [`Simd::detect`] found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+}
+
+impl Simd {
+    /// Plain Rust.
+    pub(crate) const PORTABLE: Self = Self(Kind::Portable);
+
+    /// The best that this processor has.
+    pub(crate) fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            return Self(Kind::Avx2);
+        }
+        Self::PORTABLE
+    }
+
+    /// Name for people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "AVX2",
+        }
+    }
+
+    /// out\[n\]\[t\] = sum of w * x over rows of one length (`x` in +-32639).
+    #[inline]
+    pub(super) fn tile<const N: usize, const T: usize>(self, w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
+        match self.0 {
+            Kind::Portable => portable::tile(w, x),
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::tile(w, x) },
+        }
+    }
+
+    /// out\[n\]\[t\] = sum of m * w * x, a multiplier for each 32 weights.
+    #[inline]
+    pub(super) fn tile_grouped<const N: usize, const T: usize>(
+        self,
+        w: [&[i8]; N],
+        m: [&[u8]; N],
+        x: [&[i16]; T],
+    ) -> [[i64; T]; N] {
+        match self.0 {
+            Kind::Portable => portable::tile_grouped(w, m, x),
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::tile_grouped(w, m, x) },
+        }
+    }
+
+    /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], `value(j)` being key j's int8 row.
+    #[inline]
+    pub(super) fn weighted_rows<'a>(self, p: &[i16], value: impl Fn(usize) -> &'a [i8], acc: &mut [i64]) {
+        match self.0 {
+            Kind::Portable => portable::weighted_rows(p, value, acc),
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::weighted_rows(p, value, acc) },
+        }
+    }
+}
