@@ -3,7 +3,11 @@
 //! Transactions enter the mempool, the inscriber writes them into Bitcoin witness data, the indexer finds
 //! them in Bitcoin blocks, the state machine executes them in order of gas fee, JSON-RPC serves the result.
 
+pub mod bitcoin;
 pub mod block;
 pub mod indexer;
 pub mod inscriber;
 pub mod envelope;
+pub mod genesis;
+pub mod transition;
+pub mod state;
