@@ -6,8 +6,8 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_add_epi64, _mm_cvtsi128_si64, _mm_unpackhi_epi64, _mm256_add_epi32,
-    _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
+    __m128i, __m256i, _MM_HINT_T0, _mm_add_epi64, _mm_cvtsi128_si64, _mm_prefetch, _mm_unpackhi_epi64,
+    _mm256_add_epi32, _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
     _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_mullo_epi16, _mm256_permute2x128_si256,
     _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
 };
@@ -15,6 +15,8 @@ use std::mem::transmute;
 
 use super::bounds::{GROUP, GROUPED_BLOCK, KEY_BLOCK, PLAIN_BLOCK};
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
 /// Elements a step: one load of int8 widened to int16.
 const STEP: usize = 16;
 
@@ -59,6 +61,17 @@ fn widen(v: __m256i) -> __m256i {
 fn sum_i64(v: __m256i) -> i64 {
     let two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
     _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)))
+}
+
+/// Asks for `bytes` to be brought near: several rows are read side by side, a pattern that the processor's own
+/// prefetcher follows at a third of the memory's speed.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn prefetch(bytes: &[i8]) {
+    for line in bytes.chunks(LINE) {
+        // SAFETY: a prefetch changes nothing that a program can see, and the address is one of a live slice.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+    }
 }
 
 /// `N` weight rows times `T` activation rows, all of one length: out\[n\]\[t\] = sum of w * x.

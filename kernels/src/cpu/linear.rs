@@ -79,6 +79,9 @@ impl Site<'_> {
         for t in (0..quads).step_by(TILE.1) {
             let pairs = count - count % TILE.0;
             for i in (0..pairs).step_by(TILE.0) {
+                if t == 0 {
+                    self.prefetch(first + i, TILE.0);
+                }
                 self.tile::<{ TILE.0 }, { TILE.1 }>(first, i, t, pieces);
             }
             for i in pairs..count {
@@ -88,11 +91,24 @@ impl Site<'_> {
         for t in quads..tokens {
             let quads = count - count % ROWS_ALONE;
             for i in (0..quads).step_by(ROWS_ALONE) {
+                if t == 0 {
+                    self.prefetch(first + i, ROWS_ALONE);
+                }
                 self.tile::<ROWS_ALONE, 1>(first, i, t, pieces);
             }
             for i in quads..count {
                 self.tile::<1, 1>(first, i, t, pieces);
             }
+        }
+    }
+
+    /// Asks for the `count` weight rows that come two tiles after `row`: far enough ahead to be there in time.
+    #[inline]
+    fn prefetch(&self, row: usize, count: usize) {
+        let k = self.weight.k;
+        let (from, to) = ((row + 2 * count) * k, (row + 3 * count) * k);
+        if let Some(rows) = self.q.get(from..to) {
+            self.simd.prefetch(rows);
         }
     }
 

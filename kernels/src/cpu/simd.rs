@@ -39,6 +39,17 @@ impl Simd {
         }
     }
 
+    /// Asks for bytes that will be read soon.
+    #[inline]
+    pub(super) fn prefetch(self, bytes: &[i8]) {
+        match self.0 {
+            Kind::Portable => {}
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::prefetch(bytes) },
+        }
+    }
+
     /// out\[n\]\[t\] = sum of w * x over rows of one length (`x` in +-32639).
     #[inline]
     pub(super) fn tile<const N: usize, const T: usize>(self, w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
