@@ -5,6 +5,7 @@
 
 pub mod bitcoin;
 pub mod block;
+pub mod follow;
 pub mod indexer;
 pub mod inscriber;
 pub mod envelope;

@@ -1,0 +1,6 @@
+//! The state machine, its storage, the mempool and JSON-RPC, driven from outside: no Bitcoin node needed,
+//! since blocks are plain data.
+
+mod common;
+mod state;
+mod transition;
