@@ -1,0 +1,75 @@
+//! The real model: SmolLM2-135M-Instruct, fetched by `scripts/fetch-model`.
+
+use std::path::PathBuf;
+
+use bitai_model::{
+    import::{ImportOptions, import_gguf},
+    pack::Pack,
+    tokenizer::{Message, Tokenizer},
+};
+
+/// The GGUF file, or `None` where it is absent and nobody insists (`BITAI_REQUIRE_MODEL=1`).
+fn gguf() -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let path = PathBuf::from(std::env::var_os("BITAI_TEST_GGUF").unwrap_or_else(|| default.into()));
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(
+        std::env::var_os("BITAI_REQUIRE_MODEL").is_none_or(|v| v != "1"),
+        "{} is absent: run scripts/fetch-model",
+        path.display()
+    );
+    eprintln!("skipped: {} is absent; scripts/fetch-model fetches it", path.display());
+    None
+}
+
+fn import(gguf: &std::path::Path, threads: usize) -> (tempfile::TempDir, Pack) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("smollm2.pack");
+    let options = ImportOptions { threads, ..ImportOptions::default() };
+    let made = import_gguf(gguf, &path, &options, &mut |_, _| {}).unwrap();
+    let pack = Pack::open(&path).unwrap();
+    assert_eq!(pack.root(), made.model_root);
+    assert_eq!(pack.byte_len(), made.pack_bytes);
+    (dir, pack)
+}
+
+#[test]
+fn importing_twice_with_1_and_8_threads_gives_the_committed_root() {
+    let Some(gguf) = gguf() else { return };
+    let committed = include_str!("smollm2.root").trim();
+    for threads in [1, 8] {
+        let (_dir, pack) = import(&gguf, threads);
+        assert_eq!(hex::encode(pack.root()), committed, "{threads} threads");
+        pack.verify(&mut |_, _| {}).unwrap();
+    }
+}
+
+#[test]
+fn text_and_chat_become_the_ids_of_the_models_own_tokenizer() {
+    let Some(gguf) = gguf() else { return };
+    let (_dir, pack) = import(&gguf, 2);
+    let tokenizer = Tokenizer::of(&pack).unwrap();
+    let ids = tokenizer.encode("In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊").unwrap();
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊");
+    let mut stream = tokenizer.stream();
+    let mut text = String::new();
+    for id in &ids {
+        text += &stream.push(*id).unwrap();
+    }
+    text += &stream.finish().unwrap();
+    assert_eq!(text, tokenizer.decode(&ids).unwrap());
+
+    let chat = tokenizer.chat(&[Message::user("Hi")]).unwrap();
+    let all: String = chat.iter().map(|id| name(&pack, *id)).collect();
+    assert_eq!(
+        all,
+        "<|im_start|>systemĊYouĠareĠaĠhelpfulĠAIĠassistantĠnamedĠSmolLM,ĠtrainedĠbyĠHuggingĠFace<|im_end|>Ċ\
+         <|im_start|>userĊHi<|im_end|>Ċ<|im_start|>assistantĊ"
+    );
+}
+
+fn name(pack: &Pack, id: u32) -> String {
+    bitai_model::tokenizer::Vocabulary::decode(pack.tokenizer_bytes()).unwrap().tokens[id as usize].clone()
+}
