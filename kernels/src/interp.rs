@@ -30,6 +30,9 @@ pub struct Interp<O: Ops> {
     seqs: BTreeMap<SeqId, Sequence>,
     next: u64,
     pool: Pool,
+    /// The integer that a test makes wrong.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fault: Option<crate::testing::Fault>,
 }
 
 /// A site's rows while a batch runs.
@@ -88,6 +91,8 @@ struct Run<'a, O: Ops> {
     spans: Vec<Span>,
     samplers: Vec<Sampler>,
     sampled: Vec<u32>,
+    #[cfg(any(test, feature = "testing"))]
+    fault: Option<crate::testing::Fault>,
 }
 
 impl<O: Ops> Interp<O> {
@@ -101,6 +106,8 @@ impl<O: Ops> Interp<O> {
             seqs: BTreeMap::new(),
             next: 0,
             pool: Pool::default(),
+            #[cfg(any(test, feature = "testing"))]
+            fault: None,
         })
     }
 
@@ -204,6 +211,8 @@ impl<O: Ops> Runner for Interp<O> {
     ) -> Result<Vec<Vec<u32>>, KernelError> {
         self.check(batch, probe.is_some())?;
         self.reserve(batch)?;
+        #[cfg(any(test, feature = "testing"))]
+        let fault = self.fault;
         let Self {
             ops,
             program,
@@ -225,6 +234,8 @@ impl<O: Ops> Runner for Interp<O> {
             sampled: vec![],
             seqs,
             pool,
+            #[cfg(any(test, feature = "testing"))]
+            fault,
             // Shortens the trait object's lifetime to this call's.
             probe: match probe {
                 Some(p) => Some(p),
@@ -322,6 +333,8 @@ impl<O: Ops> Run<'_, O> {
     fn site(&mut self, i: usize) {
         let site = &self.program.sites[i];
         let block = self.compute(i, site);
+        #[cfg(any(test, feature = "testing"))]
+        let block = self.spoil(i, block);
         self.show(i, site, block.as_ref());
         if let Some(block) = block {
             if self.plan.last_reader[i] > i {
@@ -338,6 +351,30 @@ impl<O: Ops> Run<'_, O> {
                 self.pool.give(block);
             }
         }
+    }
+
+    /// Makes the one integer wrong that a test asked for.
+    #[cfg(any(test, feature = "testing"))]
+    fn spoil(&mut self, i: usize, mut block: Option<Block>) -> Option<Block> {
+        use crate::testing::Fault;
+        let Some(fault) = self.fault.filter(|f| f.site as usize == i) else {
+            return block;
+        };
+        let rows = self.positions.len();
+        for (r, _) in self.positions.iter().enumerate().filter(|(_, p)| **p == fault.position) {
+            match &mut block {
+                Some(Block::Acts(v)) => {
+                    let at = r * (v.len() / rows) + fault.element;
+                    Fault::act(&mut v[at]);
+                }
+                Some(Block::Quant(q)) => Fault::quant(q, r * q.cols + fault.element),
+                None => {
+                    let at = self.sampled.len() - rows + r;
+                    self.sampled[at] = (self.sampled[at] + 1) % self.program.vocab;
+                }
+            }
+        }
+        block
     }
 
     fn acts(&self, site: &Site, input: usize) -> &[i32] {

@@ -4,6 +4,8 @@
 //! [`Device`] and must pass the one `conformance` suite bit for bit. `program` is what a model is
 //! (data, not code), `rows` is what of a run gets hashed, `trace` is where the hashes go.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod cpu;
 pub mod device;
 pub mod error;
@@ -20,6 +22,8 @@ pub mod sample;
 pub mod sequence;
 pub mod site_code;
 pub mod tensor;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod trace;
 
 pub use device::{Device, DeviceInfo, Runner, SeqId, SeqStep};

@@ -187,7 +187,7 @@ mod tests {
             let s = Sampler::Random { temperature_q16, top_k, top_p_q16, seed };
             let id = sample(&logits, f, &s, pos);
             prop_assert!((id as usize) < logits.len());
-            if top_k == 1 || temperature_q16 == 0 {
+            if temperature_q16 == 0 {
                 prop_assert_eq!(id, greedy(&logits));
             }
             if temperature_q16 != 0 {
@@ -195,6 +195,9 @@ mod tests {
                 let t = threshold(&probs, top_k, top_p_q16);
                 prop_assert!(t.keeps(probs[id as usize], id));
                 prop_assert!(probs[id as usize] > 0);
+                if top_k == 1 {
+                    prop_assert_eq!(Some(&probs[id as usize]), probs.iter().max());
+                }
                 let (a, b) = probs.split_at(probs.len() / 2);
                 prop_assert_eq!(kept_mass(&probs, 0, t),
                     kept_mass(a, 0, t) + kept_mass(b, a.len() as u32, t));
