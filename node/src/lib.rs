@@ -12,3 +12,4 @@ pub mod envelope;
 pub mod genesis;
 pub mod transition;
 pub mod state;
+pub mod mempool;
