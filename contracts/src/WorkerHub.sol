@@ -91,7 +91,10 @@ contract WorkerHub is Neurons {
     }
 
     /// @inheritdoc IWorkerHub
-    function reveal(uint256 jobId, bytes32 salt, bytes32 traceRoot, bytes calldata outputIds) external guarded {
+    function reveal(uint256 jobId, bytes32 salt, bytes32 traceRoot, bytes calldata outputIds)
+        external
+        guarded
+    {
         Job storage j = _job(jobId);
         Slot storage s = _slotFor(jobId);
         require(s.state != SlotState.Revealed, AlreadyRevealed(jobId, msg.sender));
@@ -170,7 +173,9 @@ contract WorkerHub is Neurons {
         Job storage j = _disputable(jobId);
         require(j.openDisputes != 0, NoDispute(jobId));
         uint256 place = _slotOf[jobId][neuron_];
-        require(place != 0 && _slots[jobId][place - 1].state == SlotState.Revealed, NotAssigned(jobId, neuron_));
+        require(
+            place != 0 && _slots[jobId][place - 1].state == SlotState.Revealed, NotAssigned(jobId, neuron_)
+        );
         _slots[jobId][place - 1].state = SlotState.Failed;
         uint96 slashed = j.collateral;
         _unlock(neuron_, slashed, slashed);
@@ -322,7 +327,7 @@ contract WorkerHub is Neurons {
     function _failSilent(uint256 jobId, Job storage j, SlotState silent) private returns (uint256 total) {
         Slot[] storage list = _slots[jobId];
         uint96 collateral = j.collateral;
-        uint96 slashed = uint96(uint256(collateral) * TIMEOUT_SLASH_BPS / BPS);
+        uint96 slashed = _u96(uint256(collateral) * TIMEOUT_SLASH_BPS / BPS);
         for (uint256 i = 0; i < list.length; ++i) {
             Slot storage s = list[i];
             if (s.state != silent) continue;

@@ -154,6 +154,8 @@ abstract contract Ledger is IWorkerHub {
     /// `amount` as 96 bits.
     function _u96(uint256 amount) internal pure returns (uint96) {
         require(amount <= type(uint96).max, AmountTooLarge(amount));
+        // Checked in the line above.
+        // forge-lint: disable-next-line(unsafe-typecast)
         return uint96(amount);
     }
 }

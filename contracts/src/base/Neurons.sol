@@ -46,8 +46,8 @@ abstract contract Neurons is Ledger {
         Neuron storage n = _neurons[msg.sender];
         uint256 free = n.stake - n.locked;
         require(amount <= free, StakeLocked(amount, free));
-        n.stake -= uint96(amount);
-        n.unstaking += uint96(amount);
+        n.stake -= _u96(amount);
+        n.unstaking += _u96(amount);
         n.unstakeAt = uint64(block.number) + UNSTAKE_DELAY;
         emit UnstakeRequested(msg.sender, amount, n.unstakeAt);
     }
@@ -71,13 +71,17 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function serve(bytes32 modelRoot, uint96 askBase, uint96 askPerToken) external guarded {
+    function serve(bytes32 modelRoot, uint96 askBase, uint96 askPerToken, uint96 collateralMax)
+        external
+        guarded
+    {
         (bool active,,,) = REGISTRY.limits(modelRoot);
         require(active, ModelInactive(modelRoot));
         uint96 staked = _neurons[msg.sender].stake;
         require(staked >= MIN_STAKE, StakeTooSmall(staked, MIN_STAKE));
+        require(collateralMax >= MIN_COLLATERAL, CollateralTooSmall(collateralMax, MIN_COLLATERAL));
         Offer[] storage list = _offers[modelRoot];
-        Offer memory offer = Offer(msg.sender, askBase, askPerToken, uint64(block.number));
+        Offer memory offer = Offer(msg.sender, askBase, askPerToken, uint64(block.number), collateralMax);
         uint256 place = _place[modelRoot][msg.sender];
         if (place == 0) {
             require(list.length < MAX_SERVERS, ModelFull(modelRoot, MAX_SERVERS));
@@ -86,7 +90,7 @@ abstract contract Neurons is Ledger {
         } else {
             list[place - 1] = offer;
         }
-        emit Served(modelRoot, msg.sender, askBase, askPerToken);
+        emit Served(modelRoot, msg.sender, askBase, askPerToken, collateralMax);
     }
 
     /// @inheritdoc IWorkerHub
@@ -133,7 +137,11 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function quote(bytes32 modelRoot, uint32 maxNew, uint8 k, uint96 collateral) external view returns (uint256) {
+    function quote(bytes32 modelRoot, uint32 maxNew, uint8 k, uint96 collateral)
+        external
+        view
+        returns (uint256)
+    {
         Offer[] storage list = _offers[modelRoot];
         uint256 best = type(uint256).max;
         for (uint256 i = 0; i < list.length; ++i) {
@@ -141,7 +149,7 @@ abstract contract Neurons is Ledger {
             if (share >= best || share > type(uint96).max / 2) continue;
             // A larger share asks for more collateral, so each price is tried on everyone.
             Terms memory t = Terms(
-                modelRoot, maxNew, uint96(share), _collateral(uint96(share), collateral), uint64(block.number)
+                modelRoot, maxNew, _u96(share), _collateral(_u96(share), collateral), uint64(block.number)
             );
             uint256 n;
             for (uint256 other = 0; other < list.length && n < k; ++other) {
@@ -214,7 +222,8 @@ abstract contract Neurons is Ledger {
     /// Whether the neuron can be drawn: price, stake and free collateral suit, and have since before the draw
     /// was opened, so that nobody enters a draw whose beacon is known.
     function _mayServe(Offer storage offer, Terms memory t) private view returns (bool) {
-        if (offer.since > t.roundAt || _ask(offer, t.maxNew) > _net(t.share)) return false;
+        if (offer.since > t.roundAt || offer.collateralMax < t.collateral) return false;
+        if (_ask(offer, t.maxNew) > _net(t.share)) return false;
         Neuron storage n = _neurons[offer.neuron];
         return n.since <= t.roundAt && n.stake >= MIN_STAKE && n.stake - n.locked >= t.collateral;
     }

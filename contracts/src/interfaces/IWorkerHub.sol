@@ -166,6 +166,8 @@ struct Offer {
     uint96 askPerToken;
     /// Height of the offer: jobs posted before it do not draw this neuron.
     uint64 since;
+    /// Most wei it locks for one job, so that no job ties up its whole stake for a small fee.
+    uint96 collateralMax;
 }
 
 /// The life of a job: infer -> (2 heights) assign -> commit -> reveal -> finalise. Silence is slashed and redrawn, then refunded.
@@ -179,7 +181,13 @@ interface IWorkerHub {
     /// Pay goes to another address from here on.
     event PayoutSet(address indexed neuron, address payout);
     /// A neuron serves a model at this price.
-    event Served(bytes32 indexed modelRoot, address indexed neuron, uint96 askBase, uint96 askPerToken);
+    event Served(
+        bytes32 indexed modelRoot,
+        address indexed neuron,
+        uint96 askBase,
+        uint96 askPerToken,
+        uint96 collateralMax
+    );
     /// A neuron no longer serves a model.
     event Unserved(bytes32 indexed modelRoot, address indexed neuron);
     /// A job was posted; its ids are here.
@@ -203,7 +211,9 @@ interface IWorkerHub {
     /// A neuron revealed; its output ids are here.
     event Revealed(uint256 indexed jobId, address indexed neuron, bytes32 traceRoot, bytes outputIds);
     /// The answers agree; the job can be finalised after height `challengeUntil`.
-    event ChallengeOpened(uint256 indexed jobId, bytes32 traceRoot, bytes32 outputHash, uint64 challengeUntil);
+    event ChallengeOpened(
+        uint256 indexed jobId, bytes32 traceRoot, bytes32 outputHash, uint64 challengeUntil
+    );
     /// The answers differ; the fee goes back after height `quarrelUntil` unless convictions leave one answer.
     event Quarrelled(uint256 indexed jobId, uint64 quarrelUntil);
     /// A neuron was silent; `slashed` wei of its stake are gone, half of it burned.
@@ -221,7 +231,9 @@ interface IWorkerHub {
     /// A dispute ended.
     event DisputeClosed(uint256 indexed jobId, uint32 open);
     /// A neuron lost a dispute and its collateral, half of it burned.
-    event NeuronConvicted(uint256 indexed jobId, address indexed neuron, address indexed challenger, uint256 slashed);
+    event NeuronConvicted(
+        uint256 indexed jobId, address indexed neuron, address indexed challenger, uint256 slashed
+    );
     /// A transfer was refused by its receiver; the amount waits to be claimed.
     event Credited(address indexed to, uint256 amount);
     /// A credit was claimed.
@@ -245,6 +257,8 @@ interface IWorkerHub {
     error UnstakeNotDue(uint256 height, uint256 freeAt);
     /// Thrown when a neuron whose stake is too small offers to serve.
     error StakeTooSmall(uint256 stake, uint256 minStake);
+    /// Thrown when an offer's most collateral is below the least that any job asks.
+    error CollateralTooSmall(uint256 collateralMax, uint256 minCollateral);
     /// Thrown when as many neurons as may serve the model already do.
     error ModelFull(bytes32 modelRoot, uint256 max);
     /// Thrown when the neuron does not serve the model.
@@ -316,8 +330,9 @@ interface IWorkerHub {
     function withdraw() external;
     /// Sets where pay goes; zero means the neuron itself.
     function setPayout(address payout) external;
-    /// Serves a model for `askBase + askPerToken * max_new` wei a job; calling again changes the price.
-    function serve(bytes32 modelRoot, uint96 askBase, uint96 askPerToken) external;
+    /// Serves a model for `askBase + askPerToken * max_new` wei a job, locking at most `collateralMax` wei for one;
+    /// calling again changes the offer.
+    function serve(bytes32 modelRoot, uint96 askBase, uint96 askPerToken, uint96 collateralMax) external;
     /// Stops serving a model.
     function unserve(bytes32 modelRoot) external;
     /// Removes a neuron whose stake fell below the minimum from a model's list. Anyone.
@@ -379,7 +394,10 @@ interface IWorkerHub {
         view
         returns (address[] memory);
     /// Least fee that `k` neurons who could be drawn now would accept, or 0 where there are fewer.
-    function quote(bytes32 modelRoot, uint32 maxNew, uint8 k, uint96 collateral) external view returns (uint256);
+    function quote(bytes32 modelRoot, uint32 maxNew, uint8 k, uint96 collateral)
+        external
+        view
+        returns (uint256);
     /// Jobs ever posted; ids run from 1 to this.
     function jobsCount() external view returns (uint256);
     /// Wei owed to an address whose transfer failed.
