@@ -91,6 +91,8 @@ pub enum ModelsCommand {
 pub enum Profile {
     /// Quality: 16-bit activations, any architecture
     A,
+    /// Throughput: 8-bit activations and rotation, pre-norm architectures
+    B,
 }
 
 /// Which processor, and how much of it.

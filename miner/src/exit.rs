@@ -54,14 +54,9 @@ pub enum Failure {
         /// What is wrong with it.
         why: String,
     },
-    /// A pack that is not what its root says.
-    #[error("model pack {path}: {why}. Import the model again: bitai-miner models import FILE --force")]
-    PackRoot {
-        /// The pack.
-        path: PathBuf,
-        /// Which tensor or hash differs.
-        why: String,
-    },
+    /// A pack that is not what its root says; the words name the pack, the part and the mend.
+    #[error("{0}")]
+    PackRoot(String),
     /// A model that was never imported.
     #[error("no model {name} in {dir} (there: {have}). Import one: bitai-miner models import FILE")]
     NoModel {
@@ -197,7 +192,7 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::Config { .. } => 3,
             Self::ModelFile { .. } => 10,
-            Self::PackRoot { .. } => 11,
+            Self::PackRoot(_) => 11,
             Self::NoModel { .. } => 12,
             Self::Job(_) => 13,
             Self::TraceRoot(_) => 14,
@@ -241,7 +236,7 @@ mod tests {
             Failure::Usage(String::new()),
             Failure::Config { path: "c".into(), why: String::new() },
             Failure::ModelFile { path: "f".into(), why: String::new() },
-            Failure::PackRoot { path: "f".into(), why: String::new() },
+            Failure::PackRoot(String::new()),
             Failure::NoModel { name: String::new(), dir: "d".into(), have: String::new() },
             Failure::Job(bitai_types::JobError::EmptyInput),
             Failure::TraceRoot(String::new()),

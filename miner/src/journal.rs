@@ -22,23 +22,23 @@ pub const VERSION: u32 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// Draw the neurons of a job whose beacon is known.
-    Assign,
     /// Bind the answer, unreadable.
     Commit,
     /// Publish the answer.
     Reveal,
     /// Close the job after the challenge window and be paid.
     Finalise,
+    /// Act on somebody's silence.
+    Timeout,
 }
 
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Assign => "assign",
             Self::Commit => "commit",
             Self::Reveal => "reveal",
             Self::Finalise => "finalise",
+            Self::Timeout => "timeout",
         })
     }
 }
@@ -50,6 +50,8 @@ pub struct Signed {
     pub hash: B256,
     /// Its nonce.
     pub nonce: u64,
+    /// The job's draw that it belongs to, counted from 0: a redraw makes it stale.
+    pub attempt: u8,
     /// EIP-2718 bytes.
     pub raw: Bytes,
 }
@@ -218,7 +220,7 @@ mod tests {
         let mut journal = open(&dir).unwrap();
         journal.put(entry(3)).unwrap();
         journal.put(entry(1)).unwrap();
-        let signed = Signed { hash: B256::repeat_byte(7), nonce: 4, raw: Bytes::from_static(b"raw") };
+        let signed = Signed { hash: B256::repeat_byte(7), nonce: 4, attempt: 0, raw: Bytes::from_static(b"raw") };
         journal
             .update(&U256::from(3), |e| {
                 e.answer = Some(Answer { output_ids: vec![9], trace_root: B256::ZERO, transcript: Bytes::new() });

@@ -4,13 +4,24 @@
 //! `verify` need no chain. `chain` talks to a node over JSON-RPC, `worker` is the neuron itself: it watches jobs,
 //! keeps the `journal` and submits. Nothing here depends on a node.
 
+pub mod ask;
+pub mod chain;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod datadir;
+pub mod engine;
 pub mod exit;
+pub mod infer;
 pub mod journal;
+pub mod models;
 pub mod progress;
+pub mod receipt;
+pub mod stake;
+pub mod status;
+pub mod verify;
 pub mod wallet;
+pub mod worker;
 
 pub use exit::Failure;
 

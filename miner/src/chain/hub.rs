@@ -1,0 +1,342 @@
+//! The two contracts as the miner uses them: typed reads and events, calldata for every step.
+
+use std::sync::Arc;
+
+use alloy::rpc::types::{Filter, Log, TransactionRequest};
+use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use bitai_contracts::{
+    Job as HubJob, JobStatus, Model, ModelRegistry, Neuron, Offer, Params, Slot, SlotState, WorkerHub,
+    explain_revert, job_from_spec, spec_from_job,
+};
+use bitai_types::Job;
+
+use super::{
+    node::{Node, Refusal},
+    send::Call,
+};
+use crate::{config::Chain, exit::Failure};
+
+/// Heights that one `eth_getLogs` may span.
+const LOG_SPAN: u64 = 5_000;
+
+/// What a revert says, where the data is a known error.
+pub fn revert_reason(data: Option<&Bytes>) -> Option<String> {
+    explain_revert(data?)
+}
+
+/// A job as its event told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// Its number.
+    pub job_id: U256,
+    /// Who pays.
+    pub payer: Address,
+    /// What is asked.
+    pub job: Job,
+    /// Neurons asked for.
+    pub neurons: u8,
+    /// Height of the event.
+    pub height: u64,
+    /// The transaction that posted it.
+    pub tx: B256,
+}
+
+/// A revealed answer as its event told it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revealed {
+    /// Who answered.
+    pub neuron: Address,
+    /// Root over everything computed.
+    pub trace_root: B256,
+    /// The answer.
+    pub output_ids: Vec<u32>,
+    /// The transaction that revealed it.
+    pub tx: B256,
+}
+
+/// A transaction that emitted an event of a job, with the event's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// Event.
+    pub event: &'static str,
+    /// Transaction.
+    pub tx: B256,
+    /// Height.
+    pub height: u64,
+}
+
+/// Hub and registry on one chain.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    node: Arc<Node>,
+    hub: Address,
+    registry: Option<Address>,
+}
+
+impl Hub {
+    /// Connects, checks the chain id, and that there is code where the contracts should be.
+    pub async fn connect(chain: &Chain) -> Result<Self, Failure> {
+        let node = Arc::new(Node::connect(chain).await?);
+        let hub = chain.hub.ok_or_else(|| {
+            Failure::Usage("no hub address: name it with --hub (a devnet prints it), BITAI_HUB or config.toml".into())
+        })?;
+        for (what, flag, address) in [("WorkerHub", "hub", Some(hub)), ("ModelRegistry", "registry", chain.registry)] {
+            let Some(address) = address else { continue };
+            if node.code(address).await.map_err(|e| e.into_failure("eth_getCode"))?.is_empty() {
+                return Err(Failure::NoContract { what, address, flag });
+            }
+        }
+        Ok(Self { node, hub, registry: chain.registry })
+    }
+
+    /// The nodes.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// The hub's address.
+    pub fn address(&self) -> Address {
+        self.hub
+    }
+
+    async fn read<C: alloy::sol_types::SolCall>(&self, to: Address, call: C) -> Result<C::Return, Refusal> {
+        let request = TransactionRequest {
+            to: Some(TxKind::Call(to)),
+            input: Bytes::from(call.abi_encode()).into(),
+            ..Default::default()
+        };
+        let bytes = self.node.call(request).await?;
+        C::abi_decode_returns(&bytes).map_err(|e| {
+            Refusal::Down(Failure::Internal(anyhow::anyhow!("{} returned what is not its type: {e}", C::SIGNATURE)))
+        })
+    }
+
+    /// The hub's constants.
+    pub async fn params(&self) -> Result<Params, Refusal> {
+        self.read(self.hub, WorkerHub::paramsCall {}).await
+    }
+
+    /// A job, or `None` where there is none of that number.
+    pub async fn job(&self, job_id: U256) -> Result<Option<HubJob>, Refusal> {
+        match self.read(self.hub, WorkerHub::jobCall { jobId: job_id }).await {
+            Ok(job) => Ok(Some(job)),
+            Err(Refusal::Said { data: Some(data), .. }) if is_error::<WorkerHub::UnknownJob>(&data) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// A neuron's part in a job.
+    pub async fn slot(&self, job_id: U256, neuron: Address) -> Result<Slot, Refusal> {
+        self.read(self.hub, WorkerHub::slotCall { jobId: job_id, neuron_: neuron }).await
+    }
+
+    /// All parts of a job.
+    pub async fn slots(&self, job_id: U256) -> Result<Vec<Slot>, Refusal> {
+        self.read(self.hub, WorkerHub::assignedCall { jobId: job_id }).await
+    }
+
+    /// Who would be drawn now.
+    pub async fn drawn(&self, job_id: U256) -> Result<Vec<Address>, Refusal> {
+        self.read(self.hub, WorkerHub::drawnCall { jobId: job_id }).await
+    }
+
+    /// A neuron's account.
+    pub async fn neuron(&self, who: Address) -> Result<Neuron, Refusal> {
+        self.read(self.hub, WorkerHub::neuronCall { neuron_: who }).await
+    }
+
+    /// Everyone who serves a model.
+    pub async fn offers(&self, model_root: B256) -> Result<Vec<Offer>, Refusal> {
+        self.read(self.hub, WorkerHub::offersCall { modelRoot: model_root }).await
+    }
+
+    /// Least fee for a job now, 0 where too few neurons can be drawn.
+    pub async fn quote(&self, job: &Job, neurons: u8) -> Result<U256, Refusal> {
+        let call = WorkerHub::quoteCall {
+            modelRoot: job.model_root,
+            maxNew: job.max_new,
+            k: neurons,
+            collateral: alloy_primitives::Uint::ZERO,
+        };
+        self.read(self.hub, call).await
+    }
+
+    /// The registry's line about a model, or `None` where it is not registered.
+    pub async fn model(&self, model_root: B256) -> Result<Option<Model>, Refusal> {
+        let Some(registry) = self.registry else { return Ok(None) };
+        match self.read(registry, ModelRegistry::modelCall { modelRoot: model_root }).await {
+            Ok(model) => Ok(Some(model)),
+            Err(Refusal::Said { data: Some(data), .. }) if is_error::<ModelRegistry::UnknownModel>(&data) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn events(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, Refusal> {
+        let mut logs = Vec::new();
+        let mut start = from;
+        while start <= to {
+            let end = to.min(start.saturating_add(LOG_SPAN - 1));
+            logs.extend(self.node.logs(&filter.clone().from_block(start).to_block(end)).await?);
+            start = end + 1;
+        }
+        Ok(logs)
+    }
+
+    /// Jobs posted between two heights (inclusive) on these models; an event whose ids are malformed (the hub
+    /// refuses them, so none should be) is skipped with a warning.
+    pub async fn posted(&self, models: &[B256], from: u64, to: u64) -> Result<Vec<Posted>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let filter = Filter::new()
+            .address(self.hub)
+            .event_signature(WorkerHub::JobPosted::SIGNATURE_HASH)
+            .topic3(models.to_vec());
+        Ok(self.events(filter, from, to).await?.iter().filter_map(read_posted).collect())
+    }
+
+    /// Everything that was ever emitted about one job, oldest first.
+    async fn job_logs(&self, job_id: U256) -> Result<Vec<Log>, Refusal> {
+        let Some(job) = self.job(job_id).await? else { return Ok(Vec::new()) };
+        let filter = Filter::new().address(self.hub).topic1(B256::from(job_id));
+        let tip = self.node.height().await?;
+        self.events(filter, job.postedAt, tip).await
+    }
+
+    /// A job with its ids, from the event that posted it.
+    pub async fn find(&self, job_id: U256) -> Result<Posted, Failure> {
+        let logs = self.job_logs(job_id).await.map_err(|e| e.into_failure("reading the job's events"))?;
+        logs.iter().find_map(read_posted).ok_or(Failure::NoJob { job: job_id })
+    }
+
+    /// The answers revealed for a job.
+    pub async fn revealed(&self, job_id: U256) -> Result<Vec<Revealed>, Refusal> {
+        let logs = self.job_logs(job_id).await?;
+        Ok(logs
+            .iter()
+            .filter_map(|log| {
+                let event = log.log_decode::<WorkerHub::Revealed>().ok()?.inner.data;
+                Some(Revealed {
+                    neuron: event.neuron,
+                    trace_root: event.traceRoot,
+                    output_ids: bitai_types::job::ids_from_bytes(&event.outputIds).ok()?,
+                    tx: log.transaction_hash?,
+                })
+            })
+            .collect())
+    }
+
+    /// Every transaction of a job in order, by the event that it emitted last.
+    pub async fn flow(&self, job_id: U256) -> Result<Vec<Flow>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let names: [(B256, &'static str); 7] = [
+            (WorkerHub::JobPosted::SIGNATURE_HASH, "infer"),
+            (WorkerHub::JobAssigned::SIGNATURE_HASH, "assign"),
+            (WorkerHub::Committed::SIGNATURE_HASH, "commit"),
+            (WorkerHub::Revealed::SIGNATURE_HASH, "reveal"),
+            (WorkerHub::NeuronTimedOut::SIGNATURE_HASH, "timeout"),
+            (WorkerHub::JobSettled::SIGNATURE_HASH, "finalise"),
+            (WorkerHub::JobRefunded::SIGNATURE_HASH, "refund"),
+        ];
+        let mut flow: Vec<Flow> = Vec::new();
+        for log in self.job_logs(job_id).await? {
+            let (Some(tx), Some(height), Some(topic)) = (log.transaction_hash, log.block_number, log.topic0()) else {
+                continue;
+            };
+            let Some((_, event)) = names.iter().find(|(hash, _)| hash == topic) else { continue };
+            match flow.iter_mut().find(|f| f.tx == tx) {
+                // The first commit also draws: both names belong to one transaction.
+                Some(known) if known.event == "assign" && *event == "commit" => known.event = "assign + commit",
+                Some(_) => {}
+                None => flow.push(Flow { event, tx, height }),
+            }
+        }
+        Ok(flow)
+    }
+
+    fn call_hub<C: alloy::sol_types::SolCall>(&self, call: C, value: U256) -> Call {
+        Call { to: self.hub, data: call.abi_encode().into(), value }
+    }
+
+    /// Posts a job for `fee` wei.
+    pub fn infer(&self, job: &Job, neurons: u8, fee: U256) -> Call {
+        let spec = spec_from_job(job);
+        let call = WorkerHub::inferCall { spec, k: neurons, collateral: alloy_primitives::Uint::ZERO };
+        self.call_hub(call, fee)
+    }
+
+    /// Binds an answer.
+    pub fn commit(&self, job_id: U256, job_hash: B256, commitment: B256) -> Call {
+        let call = WorkerHub::commitCall { jobId: job_id, jobHash: job_hash, commitment };
+        self.call_hub(call, U256::ZERO)
+    }
+
+    /// Publishes an answer.
+    pub fn reveal(&self, job_id: U256, salt: B256, trace_root: B256, output_ids: &[u32]) -> Call {
+        let call = WorkerHub::revealCall {
+            jobId: job_id,
+            salt,
+            traceRoot: trace_root,
+            outputIds: bitai_types::job::ids_to_bytes(output_ids).into(),
+        };
+        self.call_hub(call, U256::ZERO)
+    }
+
+    /// Ends a job after its window.
+    pub fn finalise(&self, job_id: U256) -> Call {
+        self.call_hub(WorkerHub::finaliseCall { jobId: job_id }, U256::ZERO)
+    }
+
+    /// Acts on silence.
+    pub fn timeout(&self, job_id: U256) -> Call {
+        self.call_hub(WorkerHub::timeoutCall { jobId: job_id }, U256::ZERO)
+    }
+
+    /// Adds stake.
+    pub fn stake(&self, wei: U256) -> Call {
+        self.call_hub(WorkerHub::stakeCall {}, wei)
+    }
+
+    /// Offers to serve a model.
+    pub fn serve(&self, model_root: B256, ask_wei: U256) -> Call {
+        let call = WorkerHub::serveCall {
+            modelRoot: model_root,
+            askBase: alloy_primitives::Uint::saturating_from(ask_wei),
+            askPerToken: alloy_primitives::Uint::ZERO,
+            // No limit of its own: whatever is free may be locked for one job.
+            collateralMax: alloy_primitives::Uint::MAX,
+        };
+        self.call_hub(call, U256::ZERO)
+    }
+}
+
+fn is_error<E: alloy::sol_types::SolError>(data: &Bytes) -> bool {
+    data.get(..4) == Some(&E::SELECTOR)
+}
+
+fn read_posted(log: &Log) -> Option<Posted> {
+    let decoded = log.log_decode::<WorkerHub::JobPosted>().ok()?;
+    let event = &decoded.inner.data;
+    match job_from_spec(&event.spec) {
+        Ok(job) => Some(Posted {
+            job_id: event.jobId,
+            payer: event.payer,
+            job,
+            neurons: event.k,
+            height: log.block_number?,
+            tx: log.transaction_hash?,
+        }),
+        Err(e) => {
+            tracing::warn!(job = %event.jobId, error = %e, "a posted job has malformed ids");
+            None
+        }
+    }
+}
+
+/// The status of a job as an enum; an unknown number is treated as over, so that nothing is sent for it.
+pub fn status_of(job: &HubJob) -> JobStatus {
+    JobStatus::from_u8(job.status).unwrap_or(JobStatus::Refunded)
+}
+
+/// The state of a slot as an enum.
+pub fn state_of(slot: &Slot) -> SlotState {
+    SlotState::from_u8(slot.state).unwrap_or(SlotState::None)
+}

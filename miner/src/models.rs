@@ -1,0 +1,226 @@
+//! The models of a data directory: import, list, show, and opening one with every byte checked.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use alloy_primitives::B256;
+use bitai_model::{
+    import::{ImportOptions, import_gguf},
+    pack::{Pack, PackError, Profile as PackProfile},
+    tokenizer::Tokenizer,
+};
+use serde::Serialize;
+
+use crate::{
+    cli::{self, Profile},
+    datadir::{DataDir, make_dir},
+    exit::Failure,
+    progress,
+};
+
+/// File extension of packs.
+pub const EXTENSION: &str = "pack";
+
+/// A model in the data directory, by its manifest alone.
+#[derive(Debug, Clone, Serialize)]
+pub struct Listed {
+    /// Its name here.
+    pub name: String,
+    /// Merkle root of the pack.
+    pub model_root: B256,
+    /// Architecture.
+    pub architecture: String,
+    /// The model's own name.
+    pub title: String,
+    /// Numeric profile.
+    pub profile: PackProfile,
+    /// Layers.
+    pub layers: u32,
+    /// Vocabulary.
+    pub vocab: u32,
+    /// Longest sequence.
+    pub context: u32,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// BLAKE3 of the file it was imported from.
+    pub source_hash: B256,
+    /// The pack.
+    pub path: PathBuf,
+}
+
+/// What is wrong with a pack, as the command that reads it ends.
+pub fn pack_failure(error: PackError) -> Failure {
+    match error {
+        PackError::Io { path, source } => Failure::disk(path, source),
+        other => Failure::PackRoot(other.to_string()),
+    }
+}
+
+fn listed(name: String, pack: &Pack) -> Listed {
+    let info = &pack.manifest().info;
+    Listed {
+        name,
+        model_root: B256::from(pack.root()),
+        architecture: info.architecture.clone(),
+        title: info.name.clone(),
+        profile: info.profile,
+        layers: info.hyper.layers,
+        vocab: info.hyper.vocab,
+        context: info.hyper.context,
+        bytes: pack.byte_len(),
+        source_hash: B256::from(info.source.blake3),
+        path: pack.path().to_owned(),
+    }
+}
+
+/// The packs of a data directory as (name, file), by name.
+fn files(data: &DataDir) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let dir = data.models();
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Failure::disk(dir, e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Failure::disk(&dir, e))?.path();
+        if path.extension().is_some_and(|e| e == EXTENSION)
+            && let Some(name) = path.file_stem()
+        {
+            found.push((name.to_string_lossy().into_owned(), path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Every readable pack; a damaged one is an error of its own line, so that it hides no other.
+pub fn list(data: &DataDir) -> Result<Vec<Result<Listed, Failure>>, Failure> {
+    let open = |(name, path): (String, PathBuf)| {
+        Pack::open(&path).map(|pack| listed(name, &pack)).map_err(pack_failure)
+    };
+    Ok(files(data)?.into_iter().map(open).collect())
+}
+
+/// Finds a model by name or root, or the only one there is, and checks every byte against its root.
+pub fn open(data: &DataDir, named: Option<&str>) -> Result<(Listed, Pack), Failure> {
+    let all = files(data)?;
+    let missing = |name: &str| Failure::NoModel {
+        name: name.to_owned(),
+        dir: data.models(),
+        have: match all.iter().map(|(n, _)| n.as_str()).collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "none".into(),
+            names => names,
+        },
+    };
+    let (name, pack) = match named {
+        Some(text) => match (all.iter().find(|(n, _)| n == text), cli::as_root(text)) {
+            (Some((name, path)), _) => (name.clone(), Pack::open(path).map_err(pack_failure)?),
+            (None, Some(root)) => all
+                .iter()
+                .filter_map(|(name, path)| Some((name.clone(), Pack::open(path).ok()?)))
+                .find(|(_, pack)| pack.root() == root.0)
+                .ok_or_else(|| missing(text))?,
+            (None, None) => return Err(missing(text)),
+        },
+        None => match all.as_slice() {
+            [(name, path)] => (name.clone(), Pack::open(path).map_err(pack_failure)?),
+            [] => return Err(missing("imported")),
+            _ => return Err(Failure::Usage(format!("several models here; name one with --model ({})", missing("")))),
+        },
+    };
+    verify(&pack)?;
+    Ok((listed(name, &pack), pack))
+}
+
+/// Opens the model with this root.
+pub fn open_root(data: &DataDir, root: &B256) -> Result<(Listed, Pack), Failure> {
+    open(data, Some(&hex::encode(root)))
+}
+
+/// Hashes every byte of a pack against its root.
+pub fn verify(pack: &Pack) -> Result<(), Failure> {
+    let bar = progress::bar(pack.byte_len(), "checking the model");
+    let result = pack.verify(&mut |done, _| bar.set_position(done));
+    bar.finish_and_clear();
+    result.map_err(pack_failure)
+}
+
+/// The pack's tokenizer.
+pub fn tokenizer(pack: &Pack) -> Result<Tokenizer, Failure> {
+    Tokenizer::of(pack).map_err(|e| Failure::Internal(anyhow::Error::new(e).context("the pack's tokenizer")))
+}
+
+/// A name from a file's name: lower case, without directory, extension and quantisation.
+pub fn name_of(file: &Path) -> String {
+    let stem = file.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let is_quantisation = |s: &str| {
+        let s = s.trim_start_matches("iq").trim_start_matches("bf").trim_start_matches(['q', 'f']);
+        s.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let base = match stem.rsplit_once('.') {
+        Some((base, last)) if is_quantisation(last) => base,
+        _ => &stem,
+    };
+    base.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+}
+
+/// Imports a GGUF file.
+pub fn import(
+    data: &DataDir,
+    file: &Path,
+    profile: Profile,
+    name: Option<String>,
+    force: bool,
+    threads: Option<usize>,
+) -> Result<Listed, Failure> {
+    let name = name.unwrap_or_else(|| name_of(file));
+    if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
+        return Err(Failure::Usage(format!("`{name}` is no model name; choose one with --name")));
+    }
+    let target = data.models().join(format!("{name}.{EXTENSION}"));
+    if target.exists() && !force {
+        return Err(Failure::Usage(format!(
+            "there is a model {name} already; choose another --name, or replace it with --force"
+        )));
+    }
+    make_dir(&data.models())?;
+    let profile = match profile {
+        Profile::A => PackProfile::A,
+        Profile::B => PackProfile::B,
+    };
+    let options = ImportOptions { profile, threads: threads.unwrap_or(0), ..Default::default() };
+    let bar = progress::bar(0, "importing");
+    let result = import_gguf(file, &target, &options, &mut |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    result.map_err(|e| match e {
+        bitai_model::import::ImportError::Io { path, source } if path != file => Failure::disk(path, source),
+        bitai_model::import::ImportError::Pack(e) => pack_failure(e),
+        e => Failure::ModelFile { path: file.to_owned(), why: e.to_string() },
+    })?;
+    let pack = Pack::open(&target).map_err(pack_failure)?;
+    Ok(listed(name, &pack))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lose_directory_extension_and_quantisation() {
+        for (file, name) in [
+            ("/x/SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct"),
+            ("Qwen2.5 0.5B.gguf", "qwen2.5-0.5b"),
+            ("model.IQ3_XS.gguf", "model"),
+            ("model.bf16.gguf", "model"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(name_of(Path::new(file)), name);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The computing side of a neuron: one thread a model, which answers any number of jobs as one batch.
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use alloy_primitives::{B256, U256};
+use bitai_kernels::{Device, Hash, Trace};
+use bitai_model::{
+    engine::{Event, Request},
+    pack::Pack,
+};
+use bitai_poc::{Header, Transcript};
+use bitai_types::Job;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
+    engine::{Loaded, engine_failure, kernel_sampler},
+    exit::Failure,
+};
+
+/// A job to be answered.
+struct Order {
+    job_id: U256,
+    job: Job,
+}
+
+/// A job's end on the device.
+#[derive(Debug)]
+pub struct Computed {
+    /// The job's number.
+    pub job_id: U256,
+    /// Hash of the job that was answered.
+    pub job_hash: B256,
+    /// Its transcript, or why there is none.
+    pub result: Result<Transcript, Failure>,
+    /// Wall time from the order to the end, in company of other jobs.
+    pub took: std::time::Duration,
+}
+
+/// A transcript that a batch writes to and the thread takes back at the end.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Transcript>>);
+
+impl Shared {
+    fn with<R>(&self, f: impl FnOnce(&mut Transcript) -> R) -> R {
+        f(&mut self.0.lock().expect("one thread uses it, and writing a transcript does not panic"))
+    }
+}
+
+impl Trace for Shared {
+    fn bodies(&mut self, first: u32, bodies: &[Hash]) {
+        self.with(|t| t.bodies(first, bodies));
+    }
+
+    fn sampled(&mut self, pos: u32, token: u32) {
+        self.with(|t| t.sampled(pos, token));
+    }
+}
+
+/// A model's thread.
+pub struct Computer {
+    orders: Option<mpsc::Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+    device: String,
+}
+
+impl Computer {
+    /// Loads the pack onto the device and starts the thread; results go to `done`.
+    pub fn start(pack: &Pack, device: &dyn Device, done: UnboundedSender<Computed>) -> Result<Self, Failure> {
+        let loaded = Loaded::on(pack, device)?;
+        let name = loaded.info.name.clone();
+        let (orders, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("compute".into())
+            .spawn(move || work(loaded, &inbox, &done))
+            .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("starting the computing thread")))?;
+        Ok(Self { orders: Some(orders), thread: Some(thread), device: name })
+    }
+
+    /// The device's name.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Orders an answer; `false` where the thread has died.
+    pub fn order(&self, job_id: U256, job: Job) -> bool {
+        self.orders.as_ref().is_some_and(|orders| orders.send(Order { job_id, job }).is_ok())
+    }
+}
+
+impl Drop for Computer {
+    fn drop(&mut self) {
+        // Closing the inbox ends the thread after its current token.
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported by its own message.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Running {
+    job_id: U256,
+    job_hash: B256,
+    transcript: Shared,
+    since: Instant,
+}
+
+fn work(mut loaded: Loaded, inbox: &mpsc::Receiver<Order>, done: &UnboundedSender<Computed>) {
+    let program = Arc::new(loaded.engine().program().clone());
+    let mut batch = loaded.engine().batch();
+    let mut running = std::collections::BTreeMap::new();
+    loop {
+        // Sleeps only while there is nothing to compute.
+        let order = if running.is_empty() {
+            match inbox.recv() {
+                Ok(order) => Some(order),
+                Err(_) => return,
+            }
+        } else {
+            match inbox.try_recv() {
+                Ok(order) => Some(order),
+                Err(mpsc::TryRecvError::Empty) => None,
+                Err(mpsc::TryRecvError::Disconnected) => return,
+            }
+        };
+        if let Some(Order { job_id, job }) = order {
+            let since = Instant::now();
+            let job_hash = job.hash();
+            let transcript = Shared(Arc::new(Mutex::new(Transcript::new(Header::new(&job, &program)))));
+            let request = Request {
+                input_ids: job.input_ids.clone(),
+                max_new: job.max_new,
+                stop_ids: job.stop_ids.clone(),
+                sampler: kernel_sampler(&job),
+            };
+            match batch.join(request, Box::new(transcript.clone())) {
+                Ok(id) => {
+                    running.insert(id, Running { job_id, job_hash, transcript, since });
+                }
+                Err(e) => {
+                    let result = Err(engine_failure(e));
+                    // Nobody listens any more: the neuron is ending.
+                    let _ = done.send(Computed { job_id, job_hash, result, took: since.elapsed() });
+                }
+            }
+            continue;
+        }
+        match batch.step() {
+            Ok(events) => {
+                for event in events {
+                    let Event::Done(id, _) = event else { continue };
+                    let Some(r) = running.remove(&id) else { continue };
+                    let transcript = r.transcript.with(|t| t.clone());
+                    let result = Ok(transcript);
+                    let _ = done.send(Computed {
+                        job_id: r.job_id,
+                        job_hash: r.job_hash,
+                        result,
+                        took: r.since.elapsed(),
+                    });
+                }
+            }
+            Err(e) => {
+                // The device failed under all of them; each is told, and may be ordered again.
+                let words = e.to_string();
+                for (id, r) in std::mem::take(&mut running) {
+                    batch.cancel(id);
+                    let result = Err(Failure::Device(words.clone()));
+                    let _ = done.send(Computed {
+                        job_id: r.job_id,
+                        job_hash: r.job_hash,
+                        result,
+                        took: r.since.elapsed(),
+                    });
+                }
+            }
+        }
+    }
+}

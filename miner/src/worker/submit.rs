@@ -1,0 +1,259 @@
+//! What a neuron does next for a job: decided by where the chain says that the job stands, never by memory.
+
+use alloy_primitives::{B256, U256, keccak256};
+use bitai_contracts::{JobStatus, SlotState};
+use bitai_types::job::{commit_hash, ids_hash};
+
+use super::Neuron;
+use crate::{
+    chain::{
+        Refusal,
+        hub::{state_of, status_of},
+        send::{Call, is_nonce_used, is_too_cheap},
+    },
+    exit::Failure,
+    journal::{Answer, Step},
+};
+use bitai_types::rpc::InscriptionStage;
+
+/// What a job needs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing that this neuron could do.
+    Wait,
+    /// The answer, then its commitment.
+    Commit,
+    /// The answer published.
+    Reveal,
+    /// The end.
+    Finalise,
+    /// Somebody was silent for too long.
+    Timeout,
+    /// It is over.
+    Close(&'static str),
+}
+
+/// Where a job stands, as far as the decision needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The job's state.
+    pub status: JobStatus,
+    /// This neuron's part.
+    pub slot: SlotState,
+    /// Whether a draw made now would include this neuron.
+    pub drawn: bool,
+    /// Newest executed height; a transaction sent now executes above it.
+    pub height: u64,
+    /// Last height of the current window.
+    pub deadline: u64,
+    /// Disputes that block payment.
+    pub disputes: u32,
+}
+
+/// The decision.
+pub(super) fn next(s: Standing) -> Next {
+    let over = s.height >= s.deadline;
+    match (s.status, s.slot) {
+        (JobStatus::None, _) => Next::Wait,
+        (JobStatus::Settled, SlotState::Paid) => Next::Close("paid"),
+        (JobStatus::Settled, _) => Next::Close("settled"),
+        (JobStatus::Refunded, _) => Next::Close("refunded"),
+        // Open again after a redraw keeps whoever had committed; only the drawn commit.
+        (JobStatus::Open, SlotState::None) if s.drawn => Next::Commit,
+        (JobStatus::Committing, SlotState::Assigned) if !over => Next::Commit,
+        (JobStatus::Revealing, SlotState::Committed) if !over => Next::Reveal,
+        (JobStatus::Committing, SlotState::Committed) if over => Next::Timeout,
+        (JobStatus::Revealing, SlotState::Revealed) if over => Next::Timeout,
+        (JobStatus::Challenge | JobStatus::Quarrel, SlotState::Revealed) if over && s.disputes == 0 => Next::Finalise,
+        _ => Next::Wait,
+    }
+}
+
+impl Neuron {
+    /// The secret that hides an answer until its reveal. Derived, not drawn: even a neuron that lost its
+    /// journal computes the same answer, and with the same salt it can still reveal.
+    fn salt(&self, job_id: U256) -> B256 {
+        let mut secret = b"bitai/salt/v0".to_vec();
+        secret.extend_from_slice(self.sender.signer().to_bytes().as_slice());
+        secret.extend_from_slice(&self.hub.node().chain_id().to_be_bytes());
+        secret.extend_from_slice(self.hub.address().as_slice());
+        secret.extend_from_slice(&job_id.to_be_bytes::<32>());
+        keccak256(secret)
+    }
+
+    /// Looks at one job and does what it needs.
+    pub(super) async fn advance(&mut self, job_id: U256, height: u64) -> Result<(), Failure> {
+        let fail = |e: Refusal| e.into_failure("reading a job");
+        let me = self.sender.address();
+        let Some(entry) = self.journal.get(&job_id).cloned() else { return Ok(()) };
+        let Some(job) = self.hub.job(job_id).await.map_err(fail)? else { return Ok(()) };
+        if job.jobHash != entry.job.hash() {
+            // A reorg gave the number to another job; `watch` replaces the entry when it reads the event.
+            return Ok(());
+        }
+        let slot = self.hub.slot(job_id, me).await.map_err(fail)?;
+        let status = status_of(&job);
+        let drawn = status == JobStatus::Open && self.hub.drawn(job_id).await.map_err(fail)?.contains(&me);
+        let standing = Standing {
+            status,
+            slot: state_of(&slot),
+            drawn,
+            height,
+            deadline: job.deadline,
+            disputes: job.openDisputes,
+        };
+        match next(standing) {
+            Next::Wait => Ok(()),
+            Next::Close(why) => {
+                if standing.slot == SlotState::Paid {
+                    tracing::info!(job = %job_id, share_wei = %job.share, "paid");
+                }
+                self.journal.update(&job_id, |e| e.closed = Some(why.to_owned()))
+            }
+            Next::Commit => match &entry.answer {
+                Some(answer) => {
+                    let commitment = self.commitment(job_id, answer);
+                    let call = self.hub.commit(job_id, job.jobHash, commitment);
+                    self.submit(job_id, Step::Commit, job.attempt, call).await
+                }
+                None => self.compute(job_id, &entry.job),
+            },
+            Next::Reveal => match &entry.answer {
+                Some(answer) if self.commitment(job_id, answer) == slot.commitment => {
+                    let salt = self.salt(job_id);
+                    let call = self.hub.reveal(job_id, salt, answer.trace_root, &answer.output_ids);
+                    self.submit(job_id, Step::Reveal, job.attempt, call).await
+                }
+                Some(_) => {
+                    tracing::error!(job = %job_id, "the chain holds another commitment than ours; cannot reveal");
+                    Ok(())
+                }
+                None => self.compute(job_id, &entry.job),
+            },
+            Next::Finalise => self.submit(job_id, Step::Finalise, job.attempt, self.hub.finalise(job_id)).await,
+            Next::Timeout => self.submit(job_id, Step::Timeout, job.attempt, self.hub.timeout(job_id)).await,
+        }
+    }
+
+    fn commitment(&self, job_id: U256, answer: &Answer) -> B256 {
+        commit_hash(
+            self.hub.node().chain_id(),
+            self.hub.address(),
+            job_id,
+            self.sender.address(),
+            self.salt(job_id),
+            answer.trace_root,
+            ids_hash(&answer.output_ids),
+        )
+    }
+
+    /// Sends a step: the bytes that were signed before as long as they can still execute, new ones otherwise.
+    /// What is signed is in the journal before it leaves.
+    async fn submit(&mut self, job_id: U256, step: Step, attempt: u8, call: Call) -> Result<(), Failure> {
+        let node = std::sync::Arc::clone(self.hub.node());
+        let old = self.journal.get(&job_id).and_then(|e| e.sent.get(&step)).cloned();
+        let mut raises = 0;
+        let mut nonce = None;
+        if let Some(old) = old.filter(|old| old.attempt == attempt) {
+            let fail = |e: Refusal| e.into_failure("looking for a transaction");
+            if let Some(receipt) = node.receipt(old.hash).await.map_err(fail)? {
+                if receipt.status() {
+                    // Executed: the state shows it at the next look.
+                    return Ok(());
+                }
+                tracing::warn!(job = %job_id, %step, tx = %old.hash, "reverted; trying again");
+            } else {
+                let way = node.inscription(old.hash).await.map_err(fail)?;
+                if way.is_some_and(|w| matches!(w.stage, InscriptionStage::Mempool | InscriptionStage::Broadcast)) {
+                    return Ok(());
+                }
+                match self.sender.broadcast(&old).await {
+                    Ok(()) => {
+                        tracing::info!(job = %job_id, %step, tx = %old.hash, "sent again");
+                        return Ok(());
+                    }
+                    Err(e) if is_nonce_used(&e) => {}
+                    Err(e) if is_too_cheap(&e) => {
+                        raises = 1;
+                        nonce = Some(old.nonce);
+                    }
+                    Err(e) => return self.refused(job_id, step, e),
+                }
+            }
+        }
+        let nonce = match nonce {
+            Some(nonce) => nonce,
+            None => match node.nonce(self.sender.address(), "pending").await {
+                Ok(nonce) => nonce,
+                Err(e) => return self.refused(job_id, step, e),
+            },
+        };
+        let mut signed = match self.sender.sign(&call, nonce, raises).await {
+            Ok(signed) => signed,
+            Err(e) => return self.refused(job_id, step, e),
+        };
+        signed.attempt = attempt;
+        self.journal.update(&job_id, |e| {
+            e.sent.insert(step, signed.clone());
+        })?;
+        match self.sender.broadcast(&signed).await {
+            Ok(()) => {
+                tracing::info!(job = %job_id, %step, tx = %signed.hash, "sent");
+                Ok(())
+            }
+            Err(e) => self.refused(job_id, step, e),
+        }
+    }
+
+    /// A refusal is no end: the state may be read a moment too early, and the next look decides anew.
+    fn refused(&self, job_id: U256, step: Step, refusal: Refusal) -> Result<(), Failure> {
+        match refusal {
+            Refusal::Down(failure) => Err(failure),
+            said => {
+                tracing::warn!(job = %job_id, %step, "refused: {}", said.into_failure("node"));
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(status: JobStatus, slot: SlotState) -> Standing {
+        Standing { status, slot, drawn: false, height: 5, deadline: 10, disputes: 0 }
+    }
+
+    #[test]
+    fn a_job_goes_from_draw_to_pay() {
+        use {JobStatus as J, SlotState as S};
+        assert_eq!(next(at(J::Open, S::None)), Next::Wait);
+        assert_eq!(next(Standing { drawn: true, ..at(J::Open, S::None) }), Next::Commit);
+        assert_eq!(next(at(J::Committing, S::Assigned)), Next::Commit);
+        assert_eq!(next(at(J::Committing, S::Committed)), Next::Wait);
+        assert_eq!(next(at(J::Revealing, S::Committed)), Next::Reveal);
+        assert_eq!(next(at(J::Revealing, S::Revealed)), Next::Wait);
+        assert_eq!(next(at(J::Challenge, S::Revealed)), Next::Wait);
+        assert_eq!(next(Standing { height: 10, ..at(J::Challenge, S::Revealed) }), Next::Finalise);
+        assert_eq!(next(at(J::Settled, S::Paid)), Next::Close("paid"));
+    }
+
+    #[test]
+    fn never_pays_under_dispute_nor_commits_after_the_window() {
+        use {JobStatus as J, SlotState as S};
+        let late = |status, slot| Standing { height: 10, ..at(status, slot) };
+        assert_eq!(next(Standing { disputes: 1, ..late(J::Challenge, S::Revealed) }), Next::Wait);
+        assert_eq!(next(late(J::Committing, S::Assigned)), Next::Wait);
+        assert_eq!(next(late(J::Revealing, S::Committed)), Next::Wait);
+    }
+
+    #[test]
+    fn those_who_did_their_part_call_out_the_silent() {
+        use {JobStatus as J, SlotState as S};
+        let late = |status, slot| Standing { height: 10, ..at(status, slot) };
+        assert_eq!(next(late(J::Committing, S::Committed)), Next::Timeout);
+        assert_eq!(next(late(J::Revealing, S::Revealed)), Next::Timeout);
+        assert_eq!(next(late(J::Committing, S::None)), Next::Wait);
+    }
+}
