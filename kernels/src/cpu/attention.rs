@@ -1,28 +1,31 @@
-//! Attention over the int8 cache: heads of query rows go to threads; dot products and the weighted sum of
-//! values are the vector loops, scores and weights follow the reference key by key.
+//! Attention over the int8 cache, read where it lies: heads of query rows go to threads; dot products, scores,
+//! weights and the weighted sum of values are vector loops over the visible keys.
 
 use crate::{
     num::Scale,
     ops::{AttentionParams, KvSpan, QuantRows},
-    reference::attention::{cached, exp, finish, score, unit, visible, weight, weighted_score},
+    reference::attention::{exp, finish, score, unit, visible, weight},
+    rows::kv_record_offset,
 };
 
-use super::{simd::Simd, split::by_rows};
+use super::{keys::Scales, simd::Simd, split::by_rows};
 
 /// Keys whose dot products are taken at once.
 const KEYS: usize = 4;
 /// Rough cost of a key's score and weight, in the multiply-adds that [`super::split`] counts in.
-const KEY_WORK: usize = 512;
+const KEY_WORK: usize = 128;
 /// Bits of a probability plane: a non-negative int16.
 const PLANE_BITS: u32 = 15;
 
 /// What one head needs while it is worked on; kept from head to head to save allocations.
 #[derive(Default)]
 struct Scratch {
+    k: Scales,
+    v: Scales,
+    dots: Vec<i64>,
     scores: Vec<i32>,
-    v_scales: Vec<Scale>,
-    low: Vec<i16>,
-    high: Vec<i16>,
+    weights: Vec<u32>,
+    plane: Vec<i16>,
     acc: Vec<i64>,
 }
 
@@ -71,6 +74,35 @@ pub(super) fn attention(
     });
 }
 
+/// The records of one KV head in the rows that a query sees.
+#[derive(Clone, Copy)]
+struct Records<'a> {
+    /// From the first visible row's record on.
+    bytes: &'a [u8],
+    row_len: usize,
+    head_dim: usize,
+    count: usize,
+}
+
+impl<'a> Records<'a> {
+    /// Key or value `j`.
+    #[inline]
+    fn ints(&self, j: usize, value: bool) -> &'a [i8] {
+        let at = j * self.row_len + if value { self.head_dim + 4 } else { 0 };
+        bytemuck::cast_slice(&self.bytes[at..at + self.head_dim])
+    }
+
+    /// Scales of all keys or of all values.
+    fn scales(&self, value: bool) -> impl Iterator<Item = Scale> + Clone + 'a {
+        let at = self.head_dim + if value { self.head_dim + 4 } else { 0 };
+        let (bytes, row_len) = (self.bytes, self.row_len);
+        (0..self.count).map(move |j| {
+            let s = &bytes[j * row_len + at..][..4];
+            Scale::from_bytes([s[0], s[1], s[2], s[3]])
+        })
+    }
+}
+
 /// One query head.
 fn head_row(
     simd: Simd,
@@ -84,58 +116,76 @@ fn head_row(
 ) {
     let KvSpan { rows, row_len, .. } = query.span;
     let (lo, n) = visible(query.pos, (rows.len() / row_len) as u32, p.causal, p.window);
-    let count = (n - lo) as usize;
-    let part =
-        |j: usize, value: bool| cached(&rows[(lo as usize + j) * row_len..], kv_head, p.head_dim, value);
+    let start = lo as usize * row_len + kv_record_offset(kv_head, p.head_dim);
+    let records = Records {
+        bytes: rows.get(start..).unwrap_or(&[]),
+        row_len,
+        head_dim: p.head_dim,
+        count: (n - lo) as usize,
+    };
+    scores(simd, q, q_scale, p.scale, records, s);
+    let max = s.scores.iter().copied().max().unwrap_or(0);
+    s.v.set(records.scales(true));
+    let r = simd.max_weighted(&s.scores, &s.v).map(|w| unit(w, max));
+    let z = weights(simd, p, max, r, s);
+    values(simd, p, records, s);
+    for (out, acc) in out.iter_mut().zip(&s.acc) {
+        *out = finish(*acc, z, r, p.p_bits, p.f_out);
+    }
+}
 
-    s.scores.clear();
+/// A2, A3: scores of all keys.
+fn scores(simd: Simd, q: &[i16], q_scale: Scale, c: Scale, records: Records<'_>, s: &mut Scratch) {
+    let count = records.count;
+    s.dots.clear();
     let whole = count - count % KEYS;
     for j in (0..whole).step_by(KEYS) {
-        let keys: [_; KEYS] = std::array::from_fn(|i| part(j + i, false));
-        let dots = simd.tile(keys.map(|(k, _)| k), [q]);
-        for ((_, k_scale), [dot]) in keys.iter().zip(dots) {
-            s.scores.push(score(dot, q_scale, *k_scale, p.scale));
-        }
+        let dots = simd.tile::<KEYS, 1>(std::array::from_fn(|i| records.ints(j + i, false)), [q]);
+        s.dots.extend(dots.as_flattened());
     }
     for j in whole..count {
-        let (k, k_scale) = part(j, false);
-        let [[dot]] = simd.tile([k], [q]);
-        s.scores.push(score(dot, q_scale, k_scale, p.scale));
+        let [[dot]] = simd.tile([records.ints(j, false)], [q]);
+        s.dots.push(dot);
     }
-    s.v_scales.clear();
-    s.v_scales.extend((0..count).map(|j| part(j, true).1));
-    let max = s.scores.iter().copied().max().unwrap_or(0);
-    let r = s
-        .scores
-        .iter()
-        .zip(&s.v_scales)
-        .filter_map(|(x, v)| weighted_score(*x, *v))
-        .max()
-        .map(|w| unit(w, max));
+    s.k.set(records.scales(false));
+    s.scores.resize(count, 0);
+    if simd.scores(&s.dots, q_scale, &s.k, c, &mut s.scores).is_none() {
+        for (j, (x, dot)) in s.scores.iter_mut().zip(&s.dots).enumerate() {
+            *x = score(*dot, q_scale, s.k.get(j), c);
+        }
+    }
+}
 
-    let mut z = 0u64;
-    s.low.clear();
-    s.high.clear();
-    let mut any_high = 0;
-    for (x, v) in s.scores.iter().zip(&s.v_scales) {
+/// A5, A6: weights of all keys; returns the sum of their shares.
+fn weights(simd: Simd, p: AttentionParams, max: i32, r: Option<i32>, s: &mut Scratch) -> u64 {
+    s.weights.resize(s.scores.len(), 0);
+    if let Some(z) = simd.weights(&s.scores, max, &s.v, r, p.p_bits, &mut s.weights) {
+        return z;
+    }
+    let mut z = 0;
+    for (j, (w, x)) in s.weights.iter_mut().zip(&s.scores).enumerate() {
         let e = exp(*x, max);
         z += u64::from(e);
-        let w = r.map_or(0, |r| weight(e, *v, r, p.p_bits));
-        s.low.push((w & ((1 << PLANE_BITS) - 1)) as i16);
-        s.high.push((w >> PLANE_BITS) as i16);
-        any_high |= w >> PLANE_BITS;
+        *w = r.map_or(0, |r| weight(e, s.v.get(j), r, p.p_bits));
     }
-    let value = |j: usize| part(j, true).0;
+    z
+}
+
+/// A7: the sum over keys of weight times value, one plane of 15 bits at a time.
+fn values(simd: Simd, p: AttentionParams, records: Records<'_>, s: &mut Scratch) {
+    let value = |j: usize| records.ints(j, true);
     s.acc.clear();
     s.acc.resize(p.head_dim, 0);
-    if any_high != 0 {
-        simd.weighted_rows(&s.high, value, &mut s.acc);
+    if u32::from(p.p_bits) > PLANE_BITS {
+        s.plane.clear();
+        s.plane.extend(s.weights.iter().map(|w| (w >> PLANE_BITS) as i16));
+        simd.weighted_rows(&s.plane, value, &mut s.acc);
         for acc in &mut s.acc {
             *acc <<= PLANE_BITS;
         }
     }
-    simd.weighted_rows(&s.low, value, &mut s.acc);
-    for (out, acc) in out.iter_mut().zip(&s.acc) {
-        *out = finish(*acc, z, r, p.p_bits, p.f_out);
-    }
+    s.plane.clear();
+    s.plane
+        .extend(s.weights.iter().map(|w| (w & ((1 << PLANE_BITS) - 1)) as i16));
+    simd.weighted_rows(&s.plane, value, &mut s.acc);
 }

@@ -13,7 +13,12 @@ use std::arch::x86_64::{
 };
 use std::mem::transmute;
 
-use super::bounds::{GROUP, GROUPED_BLOCK, KEY_BLOCK, PLAIN_BLOCK};
+use crate::num::Scale;
+
+use super::{
+    bounds::{GROUP, GROUPED_BLOCK, KEY_BLOCK, PLAIN_BLOCK},
+    keys::{self, Scales},
+};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -69,8 +74,7 @@ fn sum_i64(v: __m256i) -> i64 {
 #[target_feature(enable = "avx2")]
 pub(super) fn prefetch(bytes: &[i8]) {
     for line in bytes.chunks(LINE) {
-        // SAFETY: a prefetch changes nothing that a program can see, and the address is one of a live slice.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr()) };
+        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr());
     }
 }
 
@@ -260,4 +264,29 @@ fn pairs<'a, const W: usize>(p: &[i16], value: impl Fn(usize) -> &'a [i8]) -> [[
         }
     }
     sums
+}
+
+/// [`keys::scores`] compiled for AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) fn scores(dots: &[i64], q: Scale, k: &Scales, c: Scale, out: &mut [i32]) -> Option<()> {
+    keys::scores(dots, q, k, c, out)
+}
+
+/// [`keys::max_weighted`] compiled for AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) fn max_weighted(scores: &[i32], v: &Scales) -> Option<i64> {
+    keys::max_weighted(scores, v)
+}
+
+/// [`keys::weights`] compiled for AVX2.
+#[target_feature(enable = "avx2")]
+pub(super) fn weights(
+    scores: &[i32],
+    max: i32,
+    v: &Scales,
+    r: Option<i32>,
+    p_bits: u8,
+    out: &mut [u32],
+) -> Option<u64> {
+    keys::weights(scores, max, v, r, p_bits, out)
 }

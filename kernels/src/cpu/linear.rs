@@ -4,7 +4,7 @@
 //! a time, so that weights come from memory once however long the prompt is.
 
 use crate::{
-    num::Scale,
+    num::{Scale, sat32},
     ops::{HostWeight, QuantRows},
     reference::linear::{GROUP, SEGMENTS_MAX, finish, requant},
 };
@@ -124,8 +124,8 @@ impl Site<'_> {
         let (weight, x) = (self.weight, self.x);
         let segments = x.groups();
         let len = x.group;
-        let mut parts = [[[0i32; SEGMENTS_MAX]; T]; N];
-        for s in 0..segments {
+        let mut parts = [[[0i32; T]; N]; SEGMENTS_MAX];
+        for (s, parts) in parts.iter_mut().enumerate().take(segments) {
             let range = s * len..(s + 1) * len;
             let w: [&[i8]; N] = std::array::from_fn(|n| &self.q[(first + i + n) * weight.k..][range.clone()]);
             let xs: [&[i16]; T] = std::array::from_fn(|j| &x.q[(t + j) * x.cols..][range.clone()]);
@@ -137,25 +137,43 @@ impl Site<'_> {
             } else {
                 self.simd.tile(w, xs)
             };
-            for (n, sums) in sums.iter().enumerate() {
+            for n in 0..N {
                 let w_scale = weight.scales[first + i + n];
-                for (j, acc) in sums.iter().enumerate() {
-                    let x_scale = x.scales[(t + j) * segments + s];
-                    parts[n][j][s] = self.output(*acc, x_scale, w_scale);
+                for j in 0..T {
+                    parts[n][j] = self.output(sums[n][j], x.scales[(t + j) * segments + s], w_scale);
                 }
             }
         }
-        for (n, parts) in parts.iter().enumerate() {
+        for n in 0..N {
             let bias = weight.bias.as_ref().map_or(0, |b| b[first + i + n]);
-            for (j, parts) in parts.iter().enumerate() {
-                pieces[t + j][i + n] = finish(&parts[..segments], bias);
+            for j in 0..T {
+                pieces[t + j][i + n] = if segments == 1 && bias == 0 {
+                    // L4 does nothing to a single segment, which lies within its limit.
+                    parts[0][n][j]
+                } else {
+                    let parts: [i32; SEGMENTS_MAX] = std::array::from_fn(|s| parts[s][n][j]);
+                    finish(&parts[..segments], bias)
+                };
             }
         }
     }
 
-    /// L2, L3.
-    #[inline]
+    /// L2, L3: a sum in the output's format. The usual scales need neither a saturating product nor a left
+    /// shift; all others go to the reference.
+    #[inline(always)]
     fn output(&self, acc: i64, x: Scale, w: Scale) -> i32 {
-        requant(acc, self.x.planes, x, w, self.f_out)
+        let planes = self.x.planes;
+        let shift =
+            -(i32::from(x.e) + i32::from(w.e) + i32::from(self.f_out)) - if planes == 1 { 0 } else { 16 };
+        if planes == 1 || !(1..=62).contains(&shift) || acc.unsigned_abs() >= 1 << 46 {
+            return requant(acc, planes, x, w, self.f_out);
+        }
+        // |acc * mx| < 2^62; a sixteenth bit less after the shift and 16 more after mw: below 2^62 + 2^16.
+        let y = acc.wrapping_mul(i64::from(x.m)).wrapping_add(1 << 15) >> 16;
+        let y = y.wrapping_mul(i64::from(w.m));
+        sat32(
+            y.wrapping_add(1i64.wrapping_shl(shift as u32 - 1))
+                .wrapping_shr(shift as u32),
+        )
     }
 }

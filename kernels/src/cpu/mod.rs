@@ -9,6 +9,7 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bounds;
+mod keys;
 mod linear;
 mod portable;
 mod rowwise;

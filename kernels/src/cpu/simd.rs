@@ -3,7 +3,12 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
-use super::portable;
+use crate::num::Scale;
+
+use super::{
+    keys::{self, Scales},
+    portable,
+};
 
 /// A choice of inner loops. All give the same integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +90,47 @@ impl Simd {
             // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::weighted_rows(p, value, acc) },
+        }
+    }
+
+    /// A3 for every key; None where the caller must take the reference.
+    #[inline]
+    pub(super) fn scores(self, dots: &[i64], q: Scale, k: &Scales, c: Scale, out: &mut [i32]) -> Option<()> {
+        match self.0 {
+            Kind::Portable => keys::scores(dots, q, k, c, out),
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::scores(dots, q, k, c, out) },
+        }
+    }
+
+    /// A4's maximum over keys whose V mantissa is not zero.
+    #[inline]
+    pub(super) fn max_weighted(self, scores: &[i32], v: &Scales) -> Option<i64> {
+        match self.0 {
+            Kind::Portable => keys::max_weighted(scores, v),
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::max_weighted(scores, v) },
+        }
+    }
+
+    /// A5 and A6 for every key; None where the caller must take the reference.
+    #[inline]
+    pub(super) fn weights(
+        self,
+        scores: &[i32],
+        max: i32,
+        v: &Scales,
+        r: Option<i32>,
+        p_bits: u8,
+        out: &mut [u32],
+    ) -> Option<u64> {
+        match self.0 {
+            Kind::Portable => keys::weights(scores, max, v, r, p_bits, out),
+            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::weights(scores, max, v, r, p_bits, out) },
         }
     }
 }
