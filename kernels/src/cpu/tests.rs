@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::{CpuOps, bounds};
+use super::{CpuDevice, CpuOps, bounds};
 use crate::{
-    Sampler,
+    Device, Sampler, conformance,
     num::Scale,
     ops::{AttentionParams, HostWeight, KvSpan, NormParams, Ops, QuantParams, QuantRows},
     program::{Activation, RopeStyle},
@@ -308,15 +308,14 @@ fn long_contexts_of_the_largest_values_do_not_overflow() {
 #[test]
 fn rejects_no_threads_and_absurdly_many() {
     for threads in [0, 1 << 20] {
-        let err = super::CpuDevice::new(threads).err().unwrap().to_string();
+        let err = CpuDevice::new(threads).err().unwrap().to_string();
         assert_eq!(err, format!("cpu threads: expected 1 to 1024, got {threads}"));
     }
 }
 
 #[test]
 fn says_what_it_runs_on() {
-    use crate::Device;
-    let info = super::CpuDevice::portable(2).unwrap().info();
+    let info = CpuDevice::portable(2).unwrap().info();
     assert_eq!(
         (info.backend, info.name.as_str()),
         ("cpu", "cpu (portable, 2 threads)")
@@ -326,4 +325,16 @@ fn says_what_it_runs_on() {
 #[test]
 fn sampling_nothing_is_token_zero() {
     same(&0, |ops| ops.sample(&[], 16, &Sampler::Greedy, 0));
+}
+
+/// The suite that every backend passes, for both choices of loops and 1, 2 and 8 threads.
+#[test]
+fn passes_the_conformance_suite() {
+    for threads in [1, 2, 8] {
+        for device in [CpuDevice::new(threads), CpuDevice::portable(threads)] {
+            let device = device.unwrap();
+            let cases = conformance::run(&device).unwrap_or_else(|e| panic!("{}: {e}", device.info().name));
+            assert!(cases > 0);
+        }
+    }
 }
