@@ -59,8 +59,16 @@ impl Settings {
     /// The settings of a profile.
     pub const fn of(profile: crate::pack::Profile) -> Self {
         match profile {
-            crate::pack::Profile::A => Self { planes: 2, wht_qk: true, wht_down: false },
-            crate::pack::Profile::B => Self { planes: 1, wht_qk: true, wht_down: true },
+            crate::pack::Profile::A => Self {
+                planes: 2,
+                wht_qk: true,
+                wht_down: false,
+            },
+            crate::pack::Profile::B => Self {
+                planes: 1,
+                wht_qk: true,
+                wht_down: true,
+            },
         }
     }
 }
@@ -180,7 +188,12 @@ pub fn plan(shape: &LlamaShape, settings: Settings, gain_f: &dyn Fn(&str) -> i8)
     };
     let (d, hd) = (shape.d_model, shape.head_dim);
     let grouped = |k: u32| (k as usize).is_multiple_of(number::GROUP);
-    let quant = |planes, wht, group, f_in| Op::Quant { planes, wht, group, f_in };
+    let quant = |planes, wht, group, f_in| Op::Quant {
+        planes,
+        wht,
+        group,
+        f_in,
+    };
     let linear = |weight, n, k, f_out| Op::Linear {
         weight,
         n,
@@ -202,9 +215,19 @@ pub fn plan(shape: &LlamaShape, settings: Settings, gain_f: &dyn Fn(&str) -> i8)
         grouped: grouped(d),
         ..part("token_embd".into(), Role::Embed, shape.vocab, d)
     });
-    let mut h = b.site(Op::Embed { weight: embed, f_out: F_RESIDUAL }, &[]);
+    let mut h = b.site(
+        Op::Embed {
+            weight: embed,
+            f_out: F_RESIDUAL,
+        },
+        &[],
+    );
     let wht_qk = if settings.wht_qk { wht_block(hd) } else { 0 };
-    let wht_down = if settings.wht_down { wht_block(shape.d_ff) } else { 0 };
+    let wht_down = if settings.wht_down {
+        wht_block(shape.d_ff)
+    } else {
+        0
+    };
     let (scale_m, scale_e) = attention_scale(hd, wht_qk);
     let p_bits = if shape.context > CONTEXT_MAX_P15 { 23 } else { 15 };
     let norm = |b: &mut Builder, name: String, h: SiteId| {

@@ -105,7 +105,11 @@ fn stream(seed: u64, name: &str) -> blake3::OutputReader {
     h.finalize_xof()
 }
 
-fn fill<W: Write + Seek>(mut writer: PackWriter<W>, shape: &Shape, seed: u64) -> Result<(W, Hash), PackError> {
+fn fill<W: Write + Seek>(
+    mut writer: PackWriter<W>,
+    shape: &Shape,
+    seed: u64,
+) -> Result<(W, Hash), PackError> {
     let llama = shape.llama();
     // Gains around 1: 2^20 to 2^21 with 20 fraction bits.
     let plan = plan(&llama, Settings::of(shape.profile), &|_| 20);
@@ -113,7 +117,13 @@ fn fill<W: Write + Seek>(mut writer: PackWriter<W>, shape: &Shape, seed: u64) ->
         match part {
             Part::Rope => {
                 let bytes = rope_table(llama.context, llama.head_dim, 10_000.0, 1.0, None);
-                writer.whole("rope", DType::I16, llama.context as usize, llama.head_dim as usize, &bytes)?;
+                writer.whole(
+                    "rope",
+                    DType::I16,
+                    llama.context as usize,
+                    llama.head_dim as usize,
+                    &bytes,
+                )?;
             }
             Part::Gain { name } => {
                 let mut bytes = vec![0; llama.d_model as usize * 4];
@@ -161,7 +171,11 @@ fn fill<W: Write + Seek>(mut writer: PackWriter<W>, shape: &Shape, seed: u64) ->
     writer.finish(info, plan.program, &vocabulary.encode())
 }
 
-fn weight<W: Write + Seek>(writer: &mut PackWriter<W>, part: &LinearPart, seed: u64) -> Result<(), PackError> {
+fn weight<W: Write + Seek>(
+    writer: &mut PackWriter<W>,
+    part: &LinearPart,
+    seed: u64,
+) -> Result<(), PackError> {
     let (n, k) = (part.n as usize, part.k as usize);
     let mut bytes = stream(seed, &part.name);
     let mut row = vec![0; k];
@@ -200,7 +214,13 @@ fn weight<W: Write + Seek>(writer: &mut PackWriter<W>, part: &LinearPart, seed: 
         let mut mult = vec![0; n * (k / number::GROUP)];
         stream(seed, &format!("{}.mult", part.name)).fill(&mut mult);
         mult.iter_mut().for_each(|m| *m = *m % 15 + 1);
-        writer.whole(&format!("{}.mult", part.name), DType::U8, n, k / number::GROUP, &mult)?;
+        writer.whole(
+            &format!("{}.mult", part.name),
+            DType::U8,
+            n,
+            k / number::GROUP,
+            &mult,
+        )?;
     }
     Ok(())
 }
@@ -215,7 +235,11 @@ fn vocabulary(vocab: u32) -> Vocabulary {
             EOS => "</s>".into(),
             id => format!("<unused{id}>"),
         });
-        types.push(if id <= EOS { TokenType::Control } else { TokenType::Unused });
+        types.push(if id <= EOS {
+            TokenType::Control
+        } else {
+            TokenType::Unused
+        });
     }
     Vocabulary {
         kind: Kind::Bytes,

@@ -1,16 +1,24 @@
 //! The real model: SmolLM2-135M-Instruct, fetched by `scripts/fetch-model`.
 
+mod common;
+
 use std::path::PathBuf;
 
+use bitai_kernels::{ReferenceDevice, Sampler, cpu::CpuDevice};
 use bitai_model::{
+    engine::Engine,
     import::{ImportOptions, import_gguf},
     pack::Pack,
     tokenizer::{Message, Tokenizer},
 };
+use common::Heard;
 
 /// The GGUF file, or `None` where it is absent and nobody insists (`BITAI_REQUIRE_MODEL=1`).
 fn gguf() -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let default = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    );
     let path = PathBuf::from(std::env::var_os("BITAI_TEST_GGUF").unwrap_or_else(|| default.into()));
     if path.exists() {
         return Some(path);
@@ -20,14 +28,20 @@ fn gguf() -> Option<PathBuf> {
         "{} is absent: run scripts/fetch-model",
         path.display()
     );
-    eprintln!("skipped: {} is absent; scripts/fetch-model fetches it", path.display());
+    eprintln!(
+        "skipped: {} is absent; scripts/fetch-model fetches it",
+        path.display()
+    );
     None
 }
 
 fn import(gguf: &std::path::Path, threads: usize) -> (tempfile::TempDir, Pack) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("smollm2.pack");
-    let options = ImportOptions { threads, ..ImportOptions::default() };
+    let options = ImportOptions {
+        threads,
+        ..ImportOptions::default()
+    };
     let made = import_gguf(gguf, &path, &options, &mut |_, _| {}).unwrap();
     let pack = Pack::open(&path).unwrap();
     assert_eq!(pack.root(), made.model_root);
@@ -51,8 +65,13 @@ fn text_and_chat_become_the_ids_of_the_models_own_tokenizer() {
     let Some(gguf) = gguf() else { return };
     let (_dir, pack) = import(&gguf, 2);
     let tokenizer = Tokenizer::of(&pack).unwrap();
-    let ids = tokenizer.encode("In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊").unwrap();
-    assert_eq!(tokenizer.decode(&ids).unwrap(), "In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊");
+    let ids = tokenizer
+        .encode("In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊")
+        .unwrap();
+    assert_eq!(
+        tokenizer.decode(&ids).unwrap(),
+        "In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊"
+    );
     let mut stream = tokenizer.stream();
     let mut text = String::new();
     for id in &ids {
@@ -71,5 +90,50 @@ fn text_and_chat_become_the_ids_of_the_models_own_tokenizer() {
 }
 
 fn name(pack: &Pack, id: u32) -> String {
-    bitai_model::tokenizer::Vocabulary::decode(pack.tokenizer_bytes()).unwrap().tokens[id as usize].clone()
+    bitai_model::tokenizer::Vocabulary::decode(pack.tokenizer_bytes())
+        .unwrap()
+        .tokens[id as usize]
+        .clone()
+}
+
+#[test]
+fn it_answers_sensibly_and_the_recheck_agrees_on_other_threads() {
+    let Some(gguf) = gguf() else { return };
+    let (_dir, pack) = import(&gguf, 2);
+    let tokenizer = Tokenizer::of(&pack).unwrap();
+    let prompt = tokenizer.prompt("What is the capital of France?").unwrap();
+    let stop = &tokenizer.special().stop;
+    let mut engine = Engine::new(&pack, &CpuDevice::new(2).unwrap()).unwrap();
+    let mut heard = Heard::default();
+    let output = engine
+        .generate(&prompt, 16, stop, &Sampler::Greedy, &mut heard, &mut |_| {})
+        .unwrap();
+    let text = tokenizer.decode(&output).unwrap();
+    assert!(text.contains("Paris"), "{text:?}");
+    for threads in [1, 8] {
+        let mut engine = Engine::new(&pack, &CpuDevice::new(threads).unwrap()).unwrap();
+        let mut again = Heard::default();
+        let ids = engine
+            .recheck(&prompt, &output, &Sampler::Greedy, &mut again)
+            .unwrap();
+        assert_eq!((ids, &again), (output.clone(), &heard), "{threads} threads");
+    }
+    // The reference is slow: two positions of a bare prompt.
+    let mut few = Heard::default();
+    engine
+        .generate(&prompt[..2], 1, &[], &Sampler::Greedy, &mut few, &mut |_| {})
+        .unwrap();
+    let mut reference = Heard::default();
+    let mut engine = Engine::new(&pack, &ReferenceDevice).unwrap();
+    engine
+        .generate(
+            &prompt[..2],
+            1,
+            &[],
+            &Sampler::Greedy,
+            &mut reference,
+            &mut |_| {},
+        )
+        .unwrap();
+    assert_eq!(few, reference);
 }

@@ -88,7 +88,12 @@ impl Engine {
         Ok(sequence.into_output())
     }
 
-    fn drive(&mut self, sequence: &mut Sequence, trace: &mut dyn Trace, on_token: &mut dyn FnMut(u32)) -> Result<(), EngineError> {
+    fn drive(
+        &mut self,
+        sequence: &mut Sequence,
+        trace: &mut dyn Trace,
+        on_token: &mut dyn FnMut(u32),
+    ) -> Result<(), EngineError> {
         while !sequence.is_done() {
             let sampled = self.runner.step(&[sequence.next_step()], None)?;
             let ids = sampled.first().map_or(&[][..], Vec::as_slice);

@@ -30,7 +30,12 @@ pub(super) fn check(program: &Program, input: &[u32], new: usize, output: &[u32]
             context: program.context,
         });
     }
-    match input.iter().chain(output).enumerate().find(|(_, id)| **id >= program.vocab) {
+    match input
+        .iter()
+        .chain(output)
+        .enumerate()
+        .find(|(_, id)| **id >= program.vocab)
+    {
         Some((at, id)) => Err(EngineError::IdOutOfRange {
             id: *id,
             at,
@@ -46,7 +51,12 @@ pub(super) fn positions(ids: &[u32]) -> u32 {
 }
 
 /// Sends waiting rows to be hashed and hands on the roots that are done (all of them if `wait`).
-pub(super) fn commit(runner: &mut dyn Runner, seq: SeqId, wait: bool, trace: &mut dyn Trace) -> Result<(), EngineError> {
+pub(super) fn commit(
+    runner: &mut dyn Runner,
+    seq: SeqId,
+    wait: bool,
+    trace: &mut dyn Trace,
+) -> Result<(), EngineError> {
     runner.hash(seq)?;
     let (first, bodies) = runner.take_bodies(seq, wait)?;
     if !bodies.is_empty() {
@@ -57,7 +67,11 @@ pub(super) fn commit(runner: &mut dyn Runner, seq: SeqId, wait: bool, trace: &mu
 
 impl Sequence {
     /// Checks the request and opens a sequence with room for it.
-    pub(super) fn open(runner: &mut dyn Runner, program: &Program, request: Request) -> Result<Self, EngineError> {
+    pub(super) fn open(
+        runner: &mut dyn Runner,
+        program: &Program,
+        request: Request,
+    ) -> Result<Self, EngineError> {
         let new = request.max_new as usize;
         check(program, &request.input_ids, new, &request.stop_ids)?;
         // The last output id is never fed.
@@ -82,7 +96,10 @@ impl Sequence {
     /// Whether the output is complete.
     pub(super) fn is_done(&self) -> bool {
         self.output.len() >= self.request.max_new as usize
-            || self.output.last().is_some_and(|id| self.request.stop_ids.contains(id))
+            || self
+                .output
+                .last()
+                .is_some_and(|id| self.request.stop_ids.contains(id))
     }
 
     fn next_tokens(&self) -> &[u32] {
@@ -131,7 +148,11 @@ impl Sequence {
     }
 
     /// Hashes the rest and waits for all of it.
-    pub(super) fn settle(&mut self, runner: &mut dyn Runner, trace: &mut dyn Trace) -> Result<(), EngineError> {
+    pub(super) fn settle(
+        &mut self,
+        runner: &mut dyn Runner,
+        trace: &mut dyn Trace,
+    ) -> Result<(), EngineError> {
         commit(runner, self.seq, true, trace)
     }
 }

@@ -26,7 +26,9 @@ pub enum ImportError {
         why: String,
     },
     /// The file ends inside a tensor.
-    #[error("{path}: truncated: tensor {tensor} needs bytes up to {want}, the file has {have}; fetch it again")]
+    #[error(
+        "{path}: truncated: tensor {tensor} needs bytes up to {want}, the file has {have}; fetch it again"
+    )]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -64,7 +66,9 @@ pub enum ImportError {
         name: String,
     },
     /// A tensor that nothing reads: the model has a part which this importer does not know.
-    #[error("tensor {name} is not part of a model of this architecture; importing without it would change the model")]
+    #[error(
+        "tensor {name} is not part of a model of this architecture; importing without it would change the model"
+    )]
     ExtraTensor {
         /// The tensor.
         name: String,

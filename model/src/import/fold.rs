@@ -112,7 +112,11 @@ impl Rotation {
     fn new(n: usize) -> Self {
         let m = n >> n.trailing_zeros();
         // A Hadamard matrix has an order of 4 * odd at least: the base takes two powers of two back.
-        let base = if m > 1 && m < 64 && n.is_multiple_of(4 * m) { paley(4 * m) } else { None };
+        let base = if m > 1 && m < 64 && n.is_multiple_of(4 * m) {
+            paley(4 * m)
+        } else {
+            None
+        };
         let (block, base) = match base {
             Some(base) => (n / (4 * m), base),
             None => (n / m, Vec::new()),
@@ -122,7 +126,15 @@ impl Rotation {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"bitai/rotation/v0");
         hasher.finalize_xof().fill(&mut bytes);
-        let signs = (0..n).map(|i| if bytes[i / 8] >> (i % 8) & 1 == 0 { 1.0 } else { -1.0 }).collect();
+        let signs = (0..n)
+            .map(|i| {
+                if bytes[i / 8] >> (i % 8) & 1 == 0 {
+                    1.0
+                } else {
+                    -1.0
+                }
+            })
+            .collect();
         Self { signs, block, base }
     }
 
@@ -194,7 +206,13 @@ fn paley(m: usize) -> Option<Vec<f64>> {
             c[i * size + j] = match (i, j) {
                 (0, 0) => 0.0,
                 (0, _) => 1.0,
-                (_, 0) => if second { 1.0 } else { -1.0 },
+                (_, 0) => {
+                    if second {
+                        1.0
+                    } else {
+                        -1.0
+                    }
+                }
                 _ => character(q + i - j, q),
             };
         }
@@ -204,14 +222,14 @@ fn paley(m: usize) -> Option<Vec<f64>> {
         return Some((0..m * m).map(|at| c[at] + identity(at / m, at % m)).collect());
     }
     let entries = (0..m * m).map(|at| {
-            let (i, j) = (at / m, at % m);
-            let (a, b) = (c[(i % size) * size + j % size], identity(i % size, j % size));
-            match (i < size, j < size) {
-                (true, true) => a + b,
-                (false, false) => -a - b,
-                _ => a - b,
-            }
-        });
+        let (i, j) = (at / m, at % m);
+        let (a, b) = (c[(i % size) * size + j % size], identity(i % size, j % size));
+        match (i < size, j < size) {
+            (true, true) => a + b,
+            (false, false) => -a - b,
+            _ => a - b,
+        }
+    });
     Some(entries.collect())
 }
 
@@ -245,7 +263,10 @@ mod tests {
             let (mut ra, mut rb) = (a.clone(), b.clone());
             r.apply(&mut ra);
             r.apply(&mut rb);
-            assert!((dot(&ra, &ra) - before.0).abs() < 1e-9 && (dot(&ra, &rb) - before.1).abs() < 1e-9, "{n}");
+            assert!(
+                (dot(&ra, &ra) - before.0).abs() < 1e-9 && (dot(&ra, &rb) - before.1).abs() < 1e-9,
+                "{n}"
+            );
             assert!(n == 22 || ra != a);
         }
     }

@@ -62,7 +62,9 @@ impl Gguf {
         // candle divides by general.alignment and multiplies dimensions unchecked: hostile files would end
         // the program where they should be refused.
         let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut reader)))
-            .map_err(|_| bad("a field is out of range (general.alignment 0, or a size that overflows)".into()))?
+            .map_err(|_| {
+                bad("a field is out of range (general.alignment 0, or a size that overflows)".into())
+            })?
             .map_err(|e| bad(root_cause(&e)))?;
         let gguf = Self {
             path: path.to_owned(),
@@ -119,7 +121,11 @@ impl Gguf {
 
     /// The tensor's place and shape.
     pub(crate) fn tensor(&self, name: &str) -> Result<GgufTensor, ImportError> {
-        let info = self.content.tensor_infos.get(name).ok_or_else(|| ImportError::MissingTensor { name: name.into() })?;
+        let info = self
+            .content
+            .tensor_infos
+            .get(name)
+            .ok_or_else(|| ImportError::MissingTensor { name: name.into() })?;
         let dims = info.shape.dims();
         let bad = |why: &str| ImportError::Gguf {
             path: self.path.clone(),
@@ -129,7 +135,9 @@ impl Gguf {
             [] => (1, 1),
             [n] => (1, *n),
             [lead @ .., n] => (
-                lead.iter().try_fold(1usize, |a, d| a.checked_mul(*d)).ok_or_else(|| bad("size overflows"))?,
+                lead.iter()
+                    .try_fold(1usize, |a, d| a.checked_mul(*d))
+                    .ok_or_else(|| bad("size overflows"))?,
                 *n,
             ),
         };
@@ -137,8 +145,14 @@ impl Gguf {
         if rows == 0 || cols == 0 || !cols.is_multiple_of(block) {
             return Err(bad("rows are empty or no whole number of blocks"));
         }
-        let row_bytes = (cols / block).checked_mul(info.ggml_dtype.type_size()).ok_or_else(|| bad("size overflows"))?;
-        let start = self.content.tensor_data_offset.checked_add(info.offset).ok_or_else(|| bad("offset overflows"))?;
+        let row_bytes = (cols / block)
+            .checked_mul(info.ggml_dtype.type_size())
+            .ok_or_else(|| bad("size overflows"))?;
+        let start = self
+            .content
+            .tensor_data_offset
+            .checked_add(info.offset)
+            .ok_or_else(|| bad("offset overflows"))?;
         Ok(GgufTensor {
             name: name.to_owned(),
             dtype: info.ggml_dtype,
@@ -209,7 +223,12 @@ impl Gguf {
             Value::I32(v) => i128::from(*v),
             Value::U64(v) => i128::from(*v),
             Value::I64(v) => i128::from(*v),
-            other => return Some(Err(ImportError::field(key, format!("{:?} where an integer is expected", other.value_type())))),
+            other => {
+                return Some(Err(ImportError::field(
+                    key,
+                    format!("{:?} where an integer is expected", other.value_type()),
+                )));
+            }
         };
         Some(u32::try_from(wide).map_err(|_| ImportError::field(key, format!("{wide} is out of range"))))
     }
@@ -224,7 +243,10 @@ impl Gguf {
         Some(match self.value(key)? {
             Value::F32(v) if v.is_finite() => Ok(*v),
             Value::F32(v) => Err(ImportError::field(key, format!("{v} is not finite"))),
-            other => Err(ImportError::field(key, format!("{:?} where a float is expected", other.value_type()))),
+            other => Err(ImportError::field(
+                key,
+                format!("{:?} where a float is expected", other.value_type()),
+            )),
         })
     }
 
@@ -237,7 +259,10 @@ impl Gguf {
     pub(crate) fn text_opt(&self, key: &str) -> Option<Result<&str, ImportError>> {
         Some(match self.value(key)? {
             Value::String(v) => Ok(v.as_str()),
-            other => Err(ImportError::field(key, format!("{:?} where text is expected", other.value_type()))),
+            other => Err(ImportError::field(
+                key,
+                format!("{:?} where text is expected", other.value_type()),
+            )),
         })
     }
 
@@ -250,21 +275,33 @@ impl Gguf {
     pub(crate) fn bool_opt(&self, key: &str) -> Option<Result<bool, ImportError>> {
         Some(match self.value(key)? {
             Value::Bool(v) => Ok(*v),
-            other => Err(ImportError::field(key, format!("{:?} where a bool is expected", other.value_type()))),
+            other => Err(ImportError::field(
+                key,
+                format!("{:?} where a bool is expected", other.value_type()),
+            )),
         })
     }
 
     /// A list field, each element through `take`.
-    pub(crate) fn list_opt<T>(&self, key: &str, take: impl Fn(&Value) -> Option<T>) -> Option<Result<Vec<T>, ImportError>> {
+    pub(crate) fn list_opt<T>(
+        &self,
+        key: &str,
+        take: impl Fn(&Value) -> Option<T>,
+    ) -> Option<Result<Vec<T>, ImportError>> {
         Some(match self.value(key)? {
             Value::Array(all) => all
                 .iter()
                 .enumerate()
                 .map(|(i, v)| {
-                    take(v).ok_or_else(|| ImportError::field(key, format!("element {i} has type {:?}", v.value_type())))
+                    take(v).ok_or_else(|| {
+                        ImportError::field(key, format!("element {i} has type {:?}", v.value_type()))
+                    })
                 })
                 .collect(),
-            other => Err(ImportError::field(key, format!("{:?} where a list is expected", other.value_type()))),
+            other => Err(ImportError::field(
+                key,
+                format!("{:?} where a list is expected", other.value_type()),
+            )),
         })
     }
 

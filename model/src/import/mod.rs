@@ -94,10 +94,12 @@ fn import(
     let mut shape = model.shape.clone();
     shape.tied &= !fold.unties();
     let Plan { program, parts } = plan(&shape, Settings::of(options.profile), &|name| gains[name].1);
-    program.validate().map_err(|source| crate::pack::PackError::Program {
-        path: path.to_owned(),
-        source,
-    })?;
+    program
+        .validate()
+        .map_err(|source| crate::pack::PackError::Program {
+            path: path.to_owned(),
+            source,
+        })?;
 
     let (file, mut writer) = PackFile::create(target)?;
     let rows_all: u64 = parts
@@ -112,7 +114,13 @@ fn import(
         match part {
             Part::Rope => {
                 let bytes = model.rope_table(&gguf)?;
-                writer.whole("rope", DType::I16, shape.context as usize, shape.head_dim as usize, &bytes)?;
+                writer.whole(
+                    "rope",
+                    DType::I16,
+                    shape.context as usize,
+                    shape.head_dim as usize,
+                    &bytes,
+                )?;
             }
             Part::Gain { name } => {
                 let bytes: Vec<u8> = gains[name].0.iter().flat_map(|g| g.to_le_bytes()).collect();
@@ -121,7 +129,11 @@ fn import(
             Part::Linear(linear) => {
                 let gain = fold_gain(&raw_gains, linear);
                 // A tied head has no tensor of its own in the file.
-                let source = if linear.role == Role::Head && model.shape.tied { "token_embd" } else { &linear.name };
+                let source = if linear.role == Role::Head && model.shape.tied {
+                    "token_embd"
+                } else {
+                    &linear.name
+                };
                 weights::write(&gguf, &mut writer, linear, source, &fold, gain, &mut |rows| {
                     rows_done += rows;
                     progress(rows_done, rows_all);
@@ -171,7 +183,10 @@ fn import(
 }
 
 /// The gain of the norm before a weight, which a rotation folds into it.
-fn fold_gain<'g>(gains: &'g HashMap<String, Vec<f64>>, linear: &crate::llama::LinearPart) -> Option<&'g [f64]> {
+fn fold_gain<'g>(
+    gains: &'g HashMap<String, Vec<f64>>,
+    linear: &crate::llama::LinearPart,
+) -> Option<&'g [f64]> {
     let layer = linear.name.rsplit_once('.').map_or("", |(layer, _)| layer);
     let norm = match linear.role {
         Role::QueryKey | Role::Value => format!("{layer}.attn_norm"),

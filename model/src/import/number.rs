@@ -23,7 +23,11 @@ pub(crate) fn scale(x: f64) -> Scale {
     let mantissa = (bits & ((1 << 52) - 1)) | (1 << 52);
     // 53 bits down to 16, halves up; 65536 means the next power of two.
     let m = (mantissa + (1 << 36)) >> 37;
-    let (m, e) = if m == 1 << 16 { (1 << 15, exponent - 14) } else { (m, exponent - 15) };
+    let (m, e) = if m == 1 << 16 {
+        (1 << 15, exponent - 14)
+    } else {
+        (m, exponent - 15)
+    };
     (m as u16, e as i16)
 }
 
@@ -108,7 +112,10 @@ pub(crate) fn gains(g: &[f64]) -> (Vec<i32>, i32) {
     if (largest * pow2(f)).round_ties_even() > limit {
         f -= 1;
     }
-    let ints = g.iter().map(|g| (g * pow2(f)).round_ties_even().clamp(-limit, limit) as i32).collect();
+    let ints = g
+        .iter()
+        .map(|g| (g * pow2(f)).round_ties_even().clamp(-limit, limit) as i32)
+        .collect();
     (ints, f)
 }
 
@@ -144,10 +151,16 @@ mod tests {
 
     #[test]
     fn rows_come_back_within_half_a_step() {
-        let row: Vec<f64> = (0..64).map(|i| libm::sin(f64::from(i)) * if i < 32 { 0.01 } else { 1.0 }).collect();
+        let row: Vec<f64> = (0..64)
+            .map(|i| libm::sin(f64::from(i)) * if i < 32 { 0.01 } else { 1.0 })
+            .collect();
         let mut q = vec![0; 64];
         let s = scale_value(quantise_row(&row, &mut q));
-        assert!(row.iter().zip(&q).all(|(w, q)| (w - f64::from(*q) * s).abs() <= s * 0.501));
+        assert!(
+            row.iter()
+                .zip(&q)
+                .all(|(w, q)| (w - f64::from(*q) * s).abs() <= s * 0.501)
+        );
         let mut mult = vec![0; 2];
         let s = scale_value(quantise_row_grouped(&row, &mut q, &mut mult));
         assert_eq!(mult, [1, 15]);

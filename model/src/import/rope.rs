@@ -14,7 +14,10 @@ pub(crate) fn table(context: u32, head_dim: u32, base: f64, linear: f64, factors
         .collect();
     let mut out = Vec::with_capacity(context as usize * head_dim as usize * 2);
     for pos in 0..context {
-        let pairs: Vec<(i16, i16)> = frequency.iter().map(|f| cos_sin_q15(f64::from(pos) * f)).collect();
+        let pairs: Vec<(i16, i16)> = frequency
+            .iter()
+            .map(|f| cos_sin_q15(f64::from(pos) * f))
+            .collect();
         out.extend(pairs.iter().flat_map(|p| p.0.to_le_bytes()));
         out.extend(pairs.iter().flat_map(|p| p.1.to_le_bytes()));
     }
@@ -28,7 +31,12 @@ mod tests {
     #[test]
     fn starts_at_one_and_zero_and_turns_by_one_radian_first() {
         let bytes = table(2, 4, 10_000.0, 1.0, None);
-        let values: Vec<i16> = bytes.as_chunks::<2>().0.iter().map(|b| i16::from_le_bytes(*b)).collect();
+        let values: Vec<i16> = bytes
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|b| i16::from_le_bytes(*b))
+            .collect();
         assert_eq!(values[..4], [32767, 32767, 0, 0]);
         assert_eq!(values[4..], [17705, 32766, 27573, 328]);
         let halved = table(3, 4, 10_000.0, 2.0, None);

@@ -27,7 +27,9 @@ impl Model {
     pub(crate) fn read(gguf: &Gguf, options: &ImportOptions) -> Result<Self, ImportError> {
         let architecture = gguf.text("general.architecture")?;
         if architecture != "llama" {
-            return Err(ImportError::Architecture { got: architecture.into() });
+            return Err(ImportError::Architecture {
+                got: architecture.into(),
+            });
         }
         let get = |key: &str, max: u32| {
             let key = format!("llama.{key}");
@@ -38,13 +40,18 @@ impl Model {
             Ok(v)
         };
         if gguf.u32_opt("llama.expert_count").transpose()?.unwrap_or(0) > 0 {
-            return Err(ImportError::Unsupported { what: "mixture of experts (llama.expert_count)".into() });
+            return Err(ImportError::Unsupported {
+                what: "mixture of experts (llama.expert_count)".into(),
+            });
         }
         let layers = get("block_count", LAYERS_MAX)?;
         let d_model = get("embedding_length", D_MAX)?;
         let d_ff = get("feed_forward_length", K_MAX)?;
         let heads = get("attention.head_count", D_MAX)?;
-        let kv_heads = gguf.u32_opt("llama.attention.head_count_kv").transpose()?.unwrap_or(heads);
+        let kv_heads = gguf
+            .u32_opt("llama.attention.head_count_kv")
+            .transpose()?
+            .unwrap_or(heads);
         if kv_heads == 0 || !heads.is_multiple_of(kv_heads) {
             return Err(ImportError::field(
                 "llama.attention.head_count_kv",
@@ -62,17 +69,28 @@ impl Model {
             }
         };
         if head_dim == 0 || head_dim > 512 || !head_dim.is_multiple_of(2) {
-            return Err(ImportError::field("llama.attention.key_length", format!("{head_dim} is not an even number up to 512")));
+            return Err(ImportError::field(
+                "llama.attention.key_length",
+                format!("{head_dim} is not an even number up to 512"),
+            ));
         }
         if heads.checked_mul(head_dim).is_none_or(|w| w > K_MAX) {
-            return Err(ImportError::field("llama.attention.head_count", format!("{heads} x {head_dim} > {K_MAX}")));
+            return Err(ImportError::field(
+                "llama.attention.head_count",
+                format!("{heads} x {head_dim} > {K_MAX}"),
+            ));
         }
-        for (key, want) in [("attention.value_length", head_dim), ("rope.dimension_count", head_dim)] {
+        for (key, want) in [
+            ("attention.value_length", head_dim),
+            ("rope.dimension_count", head_dim),
+        ] {
             let key = format!("llama.{key}");
             if let Some(got) = gguf.u32_opt(&key).transpose()?
                 && got != want
             {
-                return Err(ImportError::Unsupported { what: format!("{key} = {got} (other than the head size {want})") });
+                return Err(ImportError::Unsupported {
+                    what: format!("{key} = {got} (other than the head size {want})"),
+                });
             }
         }
         let mut context = get("context_length", CONTEXT_MAX)?;
@@ -81,20 +99,35 @@ impl Model {
         }
         let eps = f64::from(gguf.f32("llama.attention.layer_norm_rms_epsilon")?);
         if !(0.0..1.0).contains(&eps) {
-            return Err(ImportError::field("llama.attention.layer_norm_rms_epsilon", format!("{eps} is not in 0..1")));
+            return Err(ImportError::field(
+                "llama.attention.layer_norm_rms_epsilon",
+                format!("{eps} is not in 0..1"),
+            ));
         }
         let (rope_base, rope_linear) = rope_settings(gguf)?;
         let embd = gguf.tensor("token_embd.weight")?;
-        let vocab = u32::try_from(embd.rows).ok().filter(|v| *v <= VOCAB_MAX).ok_or_else(|| {
-            ImportError::field("token_embd.weight", format!("{} rows; at most {VOCAB_MAX}", embd.rows))
-        })?;
+        let vocab = u32::try_from(embd.rows)
+            .ok()
+            .filter(|v| *v <= VOCAB_MAX)
+            .ok_or_else(|| {
+                ImportError::field(
+                    "token_embd.weight",
+                    format!("{} rows; at most {VOCAB_MAX}", embd.rows),
+                )
+            })?;
         gguf.shaped("token_embd.weight", vocab as usize, d_model as usize)?;
         let biases = ["attn_q", "attn_k", "attn_v"].map(|n| gguf.has(&format!("blk.0.{n}.bias")));
         if biases != [biases[0]; 3] {
-            return Err(ImportError::Unsupported { what: "a bias on some of Q, K and V only".into() });
+            return Err(ImportError::Unsupported {
+                what: "a bias on some of Q, K and V only".into(),
+            });
         }
         let model = Self {
-            name: gguf.text_opt("general.name").transpose()?.unwrap_or_default().to_owned(),
+            name: gguf
+                .text_opt("general.name")
+                .transpose()?
+                .unwrap_or_default()
+                .to_owned(),
             shape: LlamaShape {
                 layers,
                 d_model,
@@ -154,7 +187,17 @@ impl Model {
             .map(|n| format!("{n}.weight"))
             .into();
         for l in 0..self.shape.layers {
-            for n in ["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"] {
+            for n in [
+                "attn_norm",
+                "attn_q",
+                "attn_k",
+                "attn_v",
+                "attn_output",
+                "ffn_norm",
+                "ffn_gate",
+                "ffn_up",
+                "ffn_down",
+            ] {
                 known.insert(format!("blk.{l}.{n}.weight"));
             }
             if self.shape.qkv_bias {
@@ -171,22 +214,42 @@ impl Model {
 /// Base and linear divisor; other kinds of scaling are refused by name. (Llama 3's own kind arrives as the
 /// tensor `rope_freqs`.)
 fn rope_settings(gguf: &Gguf) -> Result<(f64, f64), ImportError> {
-    let base = f64::from(gguf.f32_opt("llama.rope.freq_base").transpose()?.unwrap_or(10_000.0));
+    let base = f64::from(
+        gguf.f32_opt("llama.rope.freq_base")
+            .transpose()?
+            .unwrap_or(10_000.0),
+    );
     if base < 1.0 {
-        return Err(ImportError::field("llama.rope.freq_base", format!("{base} is below 1")));
+        return Err(ImportError::field(
+            "llama.rope.freq_base",
+            format!("{base} is below 1"),
+        ));
     }
-    let factor = f64::from(gguf.f32_opt("llama.rope.scaling.factor").transpose()?.unwrap_or(1.0));
-    let old = f64::from(gguf.f32_opt("llama.rope.scale_linear").transpose()?.unwrap_or(1.0));
+    let factor = f64::from(
+        gguf.f32_opt("llama.rope.scaling.factor")
+            .transpose()?
+            .unwrap_or(1.0),
+    );
+    let old = f64::from(
+        gguf.f32_opt("llama.rope.scale_linear")
+            .transpose()?
+            .unwrap_or(1.0),
+    );
     let linear = match gguf.text_opt("llama.rope.scaling.type").transpose()? {
         None => old,
         Some("none") => 1.0,
         Some("linear") => factor,
         Some(other) => {
-            return Err(ImportError::Unsupported { what: format!("RoPE scaling {other:?} (llama.rope.scaling.type)") });
+            return Err(ImportError::Unsupported {
+                what: format!("RoPE scaling {other:?} (llama.rope.scaling.type)"),
+            });
         }
     };
     if linear <= 0.0 {
-        return Err(ImportError::field("llama.rope.scaling.factor", format!("{linear} is not above 0")));
+        return Err(ImportError::field(
+            "llama.rope.scaling.factor",
+            format!("{linear} is not above 0"),
+        ));
     }
     Ok((base, linear))
 }

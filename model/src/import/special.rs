@@ -19,7 +19,13 @@ pub(crate) struct Text {
 }
 
 /// Names of tokens that end a turn in models whose `eos` is another token.
-const TURN_ENDS: [&str; 5] = ["<|im_end|>", "<|eot_id|>", "<|end|>", "<|eom_id|>", "<|end_of_text|>"];
+const TURN_ENDS: [&str; 5] = [
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|end|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+];
 
 /// Reads and checks all of it: the tokenizer is built once, so that what cannot work is refused here.
 pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
@@ -58,7 +64,10 @@ pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
     let id = |name: &str| -> Result<Option<u32>, ImportError> {
         let key = key(name);
         match gguf.u32_opt(&key).transpose()? {
-            Some(id) if id >= vocab => Err(ImportError::field(&key, format!("{id} is not below the vocabulary of {vocab}"))),
+            Some(id) if id >= vocab => Err(ImportError::field(
+                &key,
+                format!("{id} is not below the vocabulary of {vocab}"),
+            )),
             other => Ok(other),
         }
     };
@@ -67,12 +76,26 @@ pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
         .into_iter()
         .filter_map(|name| id(name).transpose())
         .collect::<Result<_, _>>()?;
-    let controls = (0u32..).zip(&tokens).zip(&types).filter(|(_, t)| **t == TokenType::Control);
-    stop.extend(controls.filter(|((_, name), _)| TURN_ENDS.contains(&name.as_str())).map(|((id, _), _)| id));
+    let controls = (0u32..)
+        .zip(&tokens)
+        .zip(&types)
+        .filter(|(_, t)| **t == TokenType::Control);
+    stop.extend(
+        controls
+            .filter(|((_, name), _)| TURN_ENDS.contains(&name.as_str()))
+            .map(|((id, _), _)| id),
+    );
     stop.sort_unstable();
     stop.dedup();
-    let add_bos = gguf.bool_opt(&key("add_bos_token")).transpose()?.unwrap_or(kind.adds_bos_by_default()) && bos.is_some();
-    let add_space = gguf.bool_opt(&key("add_space_prefix")).transpose()?.unwrap_or(true);
+    let add_bos = gguf
+        .bool_opt(&key("add_bos_token"))
+        .transpose()?
+        .unwrap_or(kind.adds_bos_by_default())
+        && bos.is_some();
+    let add_space = gguf
+        .bool_opt(&key("add_space_prefix"))
+        .transpose()?
+        .unwrap_or(true);
     let unknown = id("unknown_token_id")?;
     let vocabulary = Vocabulary {
         kind,
@@ -87,7 +110,10 @@ pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
     Ok(Text {
         section: vocabulary.encode(),
         special: Special { bos, stop, add_bos },
-        chat_template: gguf.text_opt("tokenizer.chat_template").transpose()?.map(str::to_owned),
+        chat_template: gguf
+            .text_opt("tokenizer.chat_template")
+            .transpose()?
+            .map(str::to_owned),
     })
 }
 

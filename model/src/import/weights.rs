@@ -72,7 +72,13 @@ pub(crate) fn write(
         for block in blocks {
             let block = block?;
             out.write(&block.q)?;
-            scales.extend(block.scales.iter().flat_map(|(m, e)| [m.to_le_bytes(), e.to_le_bytes()]).flatten());
+            scales.extend(
+                block
+                    .scales
+                    .iter()
+                    .flat_map(|(m, e)| [m.to_le_bytes(), e.to_le_bytes()])
+                    .flatten(),
+            );
             mult.extend(block.mult);
         }
         progress((end - first) as u64);
@@ -86,7 +92,10 @@ pub(crate) fn write(
         let t = gguf.shaped(&format!("{source}.bias"), 1, n)?;
         let mut b = gguf.rows(&t, 0, 1)?;
         fold.bias(part.role, &mut b);
-        let bytes: Vec<u8> = b.iter().flat_map(|b| number::fixed(*b, crate::llama::F_ACT).to_le_bytes()).collect();
+        let bytes: Vec<u8> = b
+            .iter()
+            .flat_map(|b| number::fixed(*b, crate::llama::F_ACT).to_le_bytes())
+            .collect();
         writer.whole(&format!("{}.bias", part.name), DType::I32, 1, n, &bytes)?;
     }
     Ok(())

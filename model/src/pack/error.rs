@@ -62,7 +62,9 @@ pub enum PackError {
         why: String,
     },
     /// A tensor's bytes do not have the hash that the manifest says.
-    #[error("{path}: tensor {name}: hash mismatch, expected {want}, got {got}; the pack is damaged: fetch or import it again")]
+    #[error(
+        "{path}: tensor {name}: hash mismatch, expected {want}, got {got}; the pack is damaged: fetch or import it again"
+    )]
     TensorHash {
         /// The file.
         path: PathBuf,
@@ -74,7 +76,9 @@ pub enum PackError {
         got: String,
     },
     /// The tokenizer's bytes do not have the hash that the manifest says.
-    #[error("{path}: tokenizer: hash mismatch, expected {want}, got {got}; the pack is damaged: fetch or import it again")]
+    #[error(
+        "{path}: tokenizer: hash mismatch, expected {want}, got {got}; the pack is damaged: fetch or import it again"
+    )]
     TokenizerHash {
         /// The file.
         path: PathBuf,

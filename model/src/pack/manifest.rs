@@ -93,7 +93,9 @@ pub struct TensorEntry {
 impl TensorEntry {
     /// Bytes of the tensor, if they can be counted.
     pub fn len(&self) -> Option<u64> {
-        self.rows.checked_mul(self.cols)?.checked_mul(self.dtype.size() as u64)
+        self.rows
+            .checked_mul(self.cols)?
+            .checked_mul(self.dtype.size() as u64)
     }
 
     /// Whether the tensor has no elements.

@@ -8,11 +8,13 @@ mod root;
 mod writer;
 
 pub use error::PackError;
-pub use manifest::{Hyper, Info, Manifest, PACK_VERSION, Profile, Source, Special, TensorEntry, TokenizerEntry};
+pub use manifest::{
+    Hyper, Info, Manifest, PACK_VERSION, Profile, Source, Special, TensorEntry, TokenizerEntry,
+};
 pub use reader::{Pack, PackBytes};
 pub use root::{
-    INFO_TAG, PROGRAM_TAG, RootLeaves, SITE_TAG, TENSOR_TAG, TOKENIZER_TAG, info_leaf, program_leaf, site_leaf, tensor_leaf,
-    tokenizer_leaf,
+    INFO_TAG, PROGRAM_TAG, RootLeaves, SITE_TAG, TENSOR_TAG, TOKENIZER_TAG, info_leaf, program_leaf,
+    site_leaf, tensor_leaf, tokenizer_leaf,
 };
 pub use writer::{PackFile, PackWriter, TensorWriter};
 

@@ -12,8 +12,7 @@ use std::{
 use bitai_kernels::{Hash, HostTensor, Program};
 
 use super::{
-    HEADER_LEN, Header, MAGIC, MANIFEST_MAX, PACK_VERSION, PackError, align_up,
-    manifest::Manifest,
+    HEADER_LEN, Header, MAGIC, MANIFEST_MAX, PACK_VERSION, PackError, align_up, manifest::Manifest,
     root::RootLeaves,
 };
 
@@ -35,7 +34,10 @@ pub struct Pack {
 
 impl std::fmt::Debug for Pack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pack").field("path", &self.path).field("root", &hex::encode(self.root)).finish_non_exhaustive()
+        f.debug_struct("Pack")
+            .field("path", &self.path)
+            .field("root", &hex::encode(self.root))
+            .finish_non_exhaustive()
     }
 }
 
@@ -313,9 +315,13 @@ fn locate(manifest: &Manifest, manifest_at: u64) -> Result<(Vec<Range<usize>>, R
     let mut section = |what: &str, len: Option<u64>| -> Result<Range<usize>, String> {
         let overflow = || format!("{what}: size overflows");
         let start = align_up(end).ok_or_else(overflow)?;
-        end = start.checked_add(len.ok_or_else(overflow)?).ok_or_else(overflow)?;
+        end = start
+            .checked_add(len.ok_or_else(overflow)?)
+            .ok_or_else(overflow)?;
         if end > manifest_at {
-            return Err(format!("{what}: ends at {end}, inside the manifest at {manifest_at}"));
+            return Err(format!(
+                "{what}: ends at {end}, inside the manifest at {manifest_at}"
+            ));
         }
         Ok(usize::try_from(start).map_err(|_| overflow())?..usize::try_from(end).map_err(|_| overflow())?)
     };
@@ -326,7 +332,9 @@ fn locate(manifest: &Manifest, manifest_at: u64) -> Result<(Vec<Range<usize>>, R
         .collect::<Result<Vec<_>, _>>()?;
     let tokenizer = section("tokenizer", Some(manifest.tokenizer.len))?;
     if align_up(end) != Some(manifest_at) {
-        return Err(format!("sections end at {end}, the manifest starts at {manifest_at}"));
+        return Err(format!(
+            "sections end at {end}, the manifest starts at {manifest_at}"
+        ));
     }
     Ok((tensors, tokenizer))
 }

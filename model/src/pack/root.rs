@@ -33,18 +33,30 @@ pub struct RootLeaves {
 impl RootLeaves {
     /// The leaves of a manifest; fails where a site has no canonical encoding.
     pub fn of(manifest: &Manifest) -> Result<Self, KernelError> {
-        let sites = (0u32..).zip(&manifest.program.sites).map(|(i, s)| site_leaf(i, s));
+        let sites = (0u32..)
+            .zip(&manifest.program.sites)
+            .map(|(i, s)| site_leaf(i, s));
         Ok(Self {
             info: info_leaf(&manifest.info),
-            program: std::iter::once(Ok(program_leaf(&manifest.program))).chain(sites).collect::<Result<_, _>>()?,
-            tensors: (0u32..).zip(&manifest.tensors).map(|(i, t)| tensor_leaf(i, t)).collect(),
+            program: std::iter::once(Ok(program_leaf(&manifest.program)))
+                .chain(sites)
+                .collect::<Result<_, _>>()?,
+            tensors: (0u32..)
+                .zip(&manifest.tensors)
+                .map(|(i, t)| tensor_leaf(i, t))
+                .collect(),
             tokenizer: tokenizer_leaf(&manifest.tokenizer),
         })
     }
 
     /// The four branches, in order: info, program, tensors, tokenizer.
     pub fn branches(&self) -> [Hash; 4] {
-        [self.info, merkle_root(&self.program), merkle_root(&self.tensors), self.tokenizer]
+        [
+            self.info,
+            merkle_root(&self.program),
+            merkle_root(&self.tensors),
+            self.tokenizer,
+        ]
     }
 
     /// The model root.
@@ -72,7 +84,16 @@ pub fn info_leaf(info: &Info) -> Hash {
 /// checkpoint_stride and the number of sites, u32 little-endian each.
 pub fn program_leaf(p: &Program) -> Hash {
     let sites = u32::try_from(p.sites.len()).unwrap_or(u32::MAX);
-    let words = [p.layers, p.d_model, p.vocab, p.context, p.kv_heads, p.head_dim, p.checkpoint_stride, sites];
+    let words = [
+        p.layers,
+        p.d_model,
+        p.vocab,
+        p.context,
+        p.kv_heads,
+        p.head_dim,
+        p.checkpoint_stride,
+        sites,
+    ];
     let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
     tagged(PROGRAM_TAG, &[&bytes])
 }

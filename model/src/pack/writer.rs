@@ -34,7 +34,8 @@ pub struct TensorWriter<'w, W: Write + Seek> {
 impl<W: Write + Seek> PackWriter<W> {
     /// Starts a pack at the sink's beginning; `path` is for error messages.
     pub fn new(mut sink: W, path: &Path) -> Result<Self, PackError> {
-        sink.write_all(&[0; HEADER_LEN as usize]).map_err(PackError::io(path))?;
+        sink.write_all(&[0; HEADER_LEN as usize])
+            .map_err(PackError::io(path))?;
         Ok(Self {
             sink,
             pos: HEADER_LEN,
@@ -60,7 +61,13 @@ impl<W: Write + Seek> PackWriter<W> {
     }
 
     /// Starts the next tensor.
-    pub fn tensor(&mut self, name: &str, dtype: DType, rows: usize, cols: usize) -> Result<TensorWriter<'_, W>, PackError> {
+    pub fn tensor(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+    ) -> Result<TensorWriter<'_, W>, PackError> {
         self.pad()?;
         let entry = TensorEntry {
             name: name.to_owned(),
@@ -69,7 +76,9 @@ impl<W: Write + Seek> PackWriter<W> {
             cols: cols as u64,
             hash: [0; 32],
         };
-        let left = entry.len().ok_or_else(|| self.malformed(format!("tensor {name}: size overflows")))?;
+        let left = entry
+            .len()
+            .ok_or_else(|| self.malformed(format!("tensor {name}: size overflows")))?;
         Ok(TensorWriter {
             pack: self,
             entry,
@@ -86,7 +95,14 @@ impl<W: Write + Seek> PackWriter<W> {
     }
 
     /// A whole tensor at once.
-    pub fn whole(&mut self, name: &str, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<u32, PackError> {
+    pub fn whole(
+        &mut self,
+        name: &str,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<u32, PackError> {
         let mut t = self.tensor(name, dtype, rows, cols)?;
         t.write(bytes)?;
         t.finish()
@@ -94,7 +110,12 @@ impl<W: Write + Seek> PackWriter<W> {
 
     /// Writes tokenizer, manifest and header; gives the sink, at its end, and the model root. The counts in
     /// `info` are filled in here.
-    pub fn finish(mut self, mut info: Info, program: Program, tokenizer: &[u8]) -> Result<(W, Hash), PackError> {
+    pub fn finish(
+        mut self,
+        mut info: Info,
+        program: Program,
+        tokenizer: &[u8],
+    ) -> Result<(W, Hash), PackError> {
         self.pad()?;
         self.put(tokenizer)?;
         self.pad()?;
@@ -139,7 +160,10 @@ impl<W: Write + Seek> TensorWriter<'_, W> {
     /// Appends canonical bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), PackError> {
         let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
-            return Err(self.pack.malformed(format!("tensor {}: more bytes than its shape holds", self.entry.name)));
+            return Err(self.pack.malformed(format!(
+                "tensor {}: more bytes than its shape holds",
+                self.entry.name
+            )));
         };
         self.left = left;
         self.hasher.update(bytes);
@@ -149,7 +173,10 @@ impl<W: Write + Seek> TensorWriter<'_, W> {
     /// Ends the tensor and gives its id.
     pub fn finish(mut self) -> Result<u32, PackError> {
         if self.left != 0 {
-            return Err(self.pack.malformed(format!("tensor {}: {} bytes are missing", self.entry.name, self.left)));
+            return Err(self.pack.malformed(format!(
+                "tensor {}: {} bytes are missing",
+                self.entry.name, self.left
+            )));
         }
         self.entry.hash = *self.hasher.finalize().as_bytes();
         let id = self.pack.next_id();
@@ -183,12 +210,20 @@ impl PackFile {
 
     /// Makes the finished file durable and gives it its name.
     pub fn commit(mut self, sink: BufWriter<File>) -> Result<(), PackError> {
-        let file = sink.into_inner().map_err(|e| PackError::io(&self.temp)(e.into_error()))?;
+        let file = sink
+            .into_inner()
+            .map_err(|e| PackError::io(&self.temp)(e.into_error()))?;
         file.sync_all().map_err(PackError::io(&self.temp))?;
         fs::rename(&self.temp, &self.target).map_err(PackError::io(&self.target))?;
         self.done = true;
         // The rename itself must survive a power cut; a folder that cannot be opened is no reason to fail.
-        if let Some(Ok(dir)) = self.target.parent().map(|p| File::open(if p.as_os_str().is_empty() { Path::new(".") } else { p })) {
+        if let Some(Ok(dir)) = self.target.parent().map(|p| {
+            File::open(if p.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                p
+            })
+        }) {
             let _ = dir.sync_all();
         }
         Ok(())

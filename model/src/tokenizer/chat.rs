@@ -47,7 +47,11 @@ impl ChatTemplate {
     /// Messages to text; `answer` opens the assistant's turn.
     pub fn render(&self, messages: &[Message], answer: bool) -> Result<String, TokenizerError> {
         let bad = |e: Error| TokenizerError::Template(format!("{e:#}"));
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bad)?;
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build()
+            .map_err(bad)?;
         let mut env = Environment::new();
         env.set_syntax(syntax);
         env.set_fuel(Some(FUEL));

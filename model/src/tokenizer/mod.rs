@@ -33,12 +33,19 @@ impl Tokenizer {
     }
 
     /// Builds a tokenizer from its parts. A template that cannot be parsed is an error only when it is used.
-    pub fn new(vocabulary: Vocabulary, special: Special, template: Option<&str>) -> Result<Self, TokenizerError> {
+    pub fn new(
+        vocabulary: Vocabulary,
+        special: Special,
+        template: Option<&str>,
+    ) -> Result<Self, TokenizerError> {
         let engine = vocabulary.build()?;
         let name = |id: Option<&u32>| -> String {
-            id.and_then(|id| vocabulary.tokens.get(*id as usize)).cloned().unwrap_or_default()
+            id.and_then(|id| vocabulary.tokens.get(*id as usize))
+                .cloned()
+                .unwrap_or_default()
         };
-        let template = template.map(|t| ChatTemplate::new(t, name(special.bos.as_ref()), name(special.stop.first())));
+        let template =
+            template.map(|t| ChatTemplate::new(t, name(special.bos.as_ref()), name(special.stop.first())));
         Ok(Self {
             engine,
             tokens: vocabulary.tokens,
@@ -68,7 +75,10 @@ impl Tokenizer {
     }
 
     fn encode_bare(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.engine.encode_fast(text, false).map_err(|e| TokenizerError::Encode(e.to_string()))?;
+        let encoding = self
+            .engine
+            .encode_fast(text, false)
+            .map_err(|e| TokenizerError::Encode(e.to_string()))?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -105,7 +115,9 @@ impl Tokenizer {
                 vocab: self.tokens.len(),
             });
         }
-        self.engine.decode(ids, true).map_err(|e| TokenizerError::Encode(e.to_string()))
+        self.engine
+            .decode(ids, true)
+            .map_err(|e| TokenizerError::Encode(e.to_string()))
     }
 
     /// A decoder for ids that arrive one by one.

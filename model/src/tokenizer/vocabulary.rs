@@ -6,7 +6,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use tokenizers::{
     AddedToken, DecoderWrapper, Tokenizer as Engine,
-    decoders::{byte_fallback::ByteFallback, byte_level::ByteLevel as ByteDecoder, fuse::Fuse, sequence::Sequence as Decoders, strip::Strip},
+    decoders::{
+        byte_fallback::ByteFallback, byte_level::ByteLevel as ByteDecoder, fuse::Fuse,
+        sequence::Sequence as Decoders, strip::Strip,
+    },
     models::bpe::BPE,
     normalizers::{Prepend, Replace, Sequence as Normalizers},
     pre_tokenizers::{
@@ -45,7 +48,10 @@ impl Kind {
     pub fn of_gguf(model: &str, pre: &str) -> Option<Self> {
         Some(match (model, pre) {
             ("gpt2", "gpt-2" | "gpt2") => Self::Gpt2,
-            ("gpt2", "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b") => Self::DigitsGpt2,
+            (
+                "gpt2",
+                "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b",
+            ) => Self::DigitsGpt2,
             ("gpt2", "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "smaug-bpe") => Self::LlamaBpe,
             ("gpt2", "qwen2" | "deepseek-r1-qwen") => Self::Qwen2,
             ("gpt2", "default") => Self::DefaultBpe,
@@ -149,7 +155,11 @@ impl Vocabulary {
     pub fn build(&self) -> Result<Engine, TokenizerError> {
         let bad = |why: String| TokenizerError::Build(why);
         if self.types.len() != self.tokens.len() {
-            return Err(bad(format!("{} tokens, {} types", self.tokens.len(), self.types.len())));
+            return Err(bad(format!(
+                "{} tokens, {} types",
+                self.tokens.len(),
+                self.types.len()
+            )));
         }
         let mut ids: HashMap<String, u32> = HashMap::with_capacity(self.tokens.len());
         for (id, token) in (0u32..).zip(&self.tokens) {
@@ -163,12 +173,18 @@ impl Vocabulary {
         };
         let spm = self.kind == Kind::Spm;
         let mut builder = BPE::builder()
-            .vocab_and_merges(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(), merges)
+            .vocab_and_merges(
+                ids.into_iter().collect::<tokenizers::models::bpe::Vocab>(),
+                merges,
+            )
             .byte_fallback(spm)
             .fuse_unk(spm)
             .ignore_merges(self.kind == Kind::LlamaBpe);
         if let (true, Some(unknown)) = (spm, self.unknown) {
-            let name = self.tokens.get(unknown as usize).ok_or_else(|| bad(format!("unknown token {unknown} is out of range")))?;
+            let name = self
+                .tokens
+                .get(unknown as usize)
+                .ok_or_else(|| bad(format!("unknown token {unknown} is out of range")))?;
             builder = builder.unk_token(name.clone());
         }
         let mut engine = Engine::new(builder.build().map_err(|e| bad(e.to_string()))?);
@@ -194,7 +210,12 @@ impl Vocabulary {
 
     fn rules(&self, engine: &mut Engine) -> tokenizers::Result<()> {
         let split = |pattern: &str| -> tokenizers::Result<PreTokenizerWrapper> {
-            Ok(Split::new(SplitPattern::Regex(pattern.into()), SplitDelimiterBehavior::Isolated, false)?.into())
+            Ok(Split::new(
+                SplitPattern::Regex(pattern.into()),
+                SplitDelimiterBehavior::Isolated,
+                false,
+            )?
+            .into())
         };
         let bytes = || -> PreTokenizerWrapper { ByteLevel::new(false, false, false).into() };
         let pre = match self.kind {
@@ -217,8 +238,11 @@ impl Vocabulary {
                 }
                 steps.push(Replace::new(" ", "\u{2581}")?.into());
                 engine.with_normalizer(Some(Normalizers::new(steps)))?;
-                let mut steps: Vec<DecoderWrapper> =
-                    vec![Replace::new("\u{2581}", " ")?.into(), ByteFallback::new().into(), Fuse::new().into()];
+                let mut steps: Vec<DecoderWrapper> = vec![
+                    Replace::new("\u{2581}", " ")?.into(),
+                    ByteFallback::new().into(),
+                    Fuse::new().into(),
+                ];
                 if self.add_space {
                     steps.push(Strip::new(' ', 1, 0).into());
                 }
@@ -264,7 +288,13 @@ impl Vocabulary {
             for (at, _) in token.char_indices().skip(1) {
                 let (a, b) = token.split_at(at);
                 if let (Some(x), Some(y)) = (ids.get(a), ids.get(b)) {
-                    ranked.push((std::cmp::Reverse(self.scores[id]), *x, *y, a.to_owned(), b.to_owned()));
+                    ranked.push((
+                        std::cmp::Reverse(self.scores[id]),
+                        *x,
+                        *y,
+                        a.to_owned(),
+                        b.to_owned(),
+                    ));
                 }
             }
         }
