@@ -122,13 +122,21 @@ impl<O: Ops> Interp<O> {
     fn check(&self, batch: &[SeqStep<'_>], probed: bool) -> Result<(), KernelError> {
         let shape = |what, expected: String, got: String| Err(KernelError::Shape { what, expected, got });
         if probed && batch.len() > 1 {
-            return shape("batch under a probe", "1 sequence".into(), format!("{}", batch.len()));
+            return shape(
+                "batch under a probe",
+                "1 sequence".into(),
+                format!("{}", batch.len()),
+            );
         }
         let samples = matches!(self.program.sites.last().map(|s| &s.op), Some(Op::Sample { .. }));
         for (i, step) in batch.iter().enumerate() {
             let seq = self.seq(step.seq)?;
             if batch[..i].iter().any(|b| b.seq == step.seq) {
-                return shape("batch", "each sequence once".into(), format!("sequence {} twice", step.seq.0));
+                return shape(
+                    "batch",
+                    "each sequence once".into(),
+                    format!("sequence {} twice", step.seq.0),
+                );
             }
             if step.tokens.is_empty() {
                 return shape("tokens of a step", "at least 1".into(), "0".into());
@@ -142,11 +150,19 @@ impl<O: Ops> Interp<O> {
                 });
             }
             if let Some(id) = step.tokens.iter().find(|id| **id >= self.program.vocab) {
-                return shape("token id", format!("below {}", self.program.vocab), format!("{id}"));
+                return shape(
+                    "token id",
+                    format!("below {}", self.program.vocab),
+                    format!("{id}"),
+                );
             }
             if step.sample > want || (step.sample > 0 && !samples) {
                 let most = if samples { want } else { 0 };
-                return shape("rows to sample", format!("at most {most}"), format!("{}", step.sample));
+                return shape(
+                    "rows to sample",
+                    format!("at most {most}"),
+                    format!("{}", step.sample),
+                );
             }
             if self.plan.bidirectional && seq.len > 0 {
                 return shape(
@@ -191,7 +207,11 @@ impl<O: Ops> Runner for Interp<O> {
         }
         let id = SeqId(self.next);
         self.next += 1;
-        let seq = Sequence::new(self.program.layers as usize, self.plan.checkpoints.len(), max_tokens);
+        let seq = Sequence::new(
+            self.program.layers as usize,
+            self.plan.checkpoints.len(),
+            max_tokens,
+        );
         self.seqs.insert(id, seq);
         Ok(id)
     }
@@ -361,7 +381,12 @@ impl<O: Ops> Run<'_, O> {
             return block;
         };
         let rows = self.positions.len();
-        for (r, _) in self.positions.iter().enumerate().filter(|(_, p)| **p == fault.position) {
+        for (r, _) in self
+            .positions
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| **p == fault.position)
+        {
             match &mut block {
                 Some(Block::Acts(v)) => {
                     let at = r * (v.len() / rows) + fault.element;
@@ -402,7 +427,15 @@ impl<O: Ops> Run<'_, O> {
     fn compute(&mut self, i: usize, site: &Site) -> Option<Block> {
         let rows = self.positions.len();
         match (&site.op, self.plan.shapes[i]) {
-            (Op::Quant { planes, wht, group, f_in }, Shape::Quant { cols, .. }) => {
+            (
+                Op::Quant {
+                    planes,
+                    wht,
+                    group,
+                    f_in,
+                },
+                Shape::Quant { cols, .. },
+            ) => {
                 let p = QuantParams {
                     planes: *planes,
                     wht: usize::from(*wht),
@@ -446,8 +479,15 @@ impl<O: Ops> Run<'_, O> {
     fn int32_site(&self, i: usize, site: &Site, out: &mut [i32]) {
         match (&site.op, &self.plan.loaded[i]) {
             (Op::Embed { f_out, .. }, _) => self.ops.embed(self.weight(i), &self.ids, *f_out, out),
-            (Op::Linear { f_out, .. }, _) => self.ops.linear(self.weight(i), self.quants(site, 0), *f_out, out),
-            (Op::RmsNorm { gain_f, eps, f_out, .. }, Loaded::Gain(gain)) => {
+            (Op::Linear { f_out, .. }, _) => {
+                self.ops.linear(self.weight(i), self.quants(site, 0), *f_out, out)
+            }
+            (
+                Op::RmsNorm {
+                    gain_f, eps, f_out, ..
+                },
+                Loaded::Gain(gain),
+            ) => {
                 let p = NormParams {
                     gain,
                     gain_f: *gain_f,
@@ -458,10 +498,13 @@ impl<O: Ops> Run<'_, O> {
             }
             (Op::Rope { head_dim, style, .. }, Loaded::Table(table)) => {
                 let d = *head_dim as usize;
-                self.ops.rope(table, d, *style, &self.positions, self.acts(site, 0), out);
+                self.ops
+                    .rope(table, d, *style, &self.positions, self.acts(site, 0), out);
             }
             (Op::Attention { .. }, _) => self.attention(site, out),
-            (Op::Glu { act, f }, _) => self.ops.glu(*act, *f, self.acts(site, 0), self.acts(site, 1), out),
+            (Op::Glu { act, f }, _) => self
+                .ops
+                .glu(*act, *f, self.acts(site, 0), self.acts(site, 1), out),
             (Op::Add, _) => self.ops.add(self.acts(site, 0), self.acts(site, 1), out),
             _ => unreachable!("every other op puts out no int32 rows of its own"),
         }

@@ -34,7 +34,10 @@ pub fn tensor(
         .get(id as usize)
         .ok_or_else(|| bad(id, format!("is not there; the pack holds {}", tensors.len())))?;
     if (t.dtype, t.rows, t.cols) != (dtype, rows, cols) {
-        let why = format!("is {:?} [{}, {}], the program needs {dtype:?} [{rows}, {cols}]", t.dtype, t.rows, t.cols);
+        let why = format!(
+            "is {:?} [{}, {}], the program needs {dtype:?} [{rows}, {cols}]",
+            t.dtype, t.rows, t.cols
+        );
         return Err(bad(id, why));
     }
     let want = rows
@@ -42,7 +45,10 @@ pub fn tensor(
         .and_then(|n| n.checked_mul(dtype.size()))
         .ok_or_else(|| bad(id, "is larger than memory can be"))?;
     if t.data().len() != want {
-        return Err(bad(id, format!("has {} bytes, its shape needs {want}", t.data().len())));
+        return Err(bad(
+            id,
+            format!("has {} bytes, its shape needs {want}", t.data().len()),
+        ));
     }
     Ok(t)
 }
@@ -50,13 +56,28 @@ pub fn tensor(
 /// An `I32 [1, cols]` tensor's values.
 pub fn ints(tensors: &[HostTensor], id: TensorId, cols: usize) -> Result<Vec<i32>, KernelError> {
     let t = tensor(tensors, id, DType::I32, 1, cols)?;
-    Ok(t.data().as_chunks().0.iter().map(|b| i32::from_le_bytes(*b)).collect())
+    Ok(t.data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|b| i32::from_le_bytes(*b))
+        .collect())
 }
 
 /// An `I16 [rows, cols]` tensor's values.
-pub fn shorts(tensors: &[HostTensor], id: TensorId, rows: usize, cols: usize) -> Result<Vec<i16>, KernelError> {
+pub fn shorts(
+    tensors: &[HostTensor],
+    id: TensorId,
+    rows: usize,
+    cols: usize,
+) -> Result<Vec<i16>, KernelError> {
     let t = tensor(tensors, id, DType::I16, rows, cols)?;
-    Ok(t.data().as_chunks().0.iter().map(|b| i16::from_le_bytes(*b)).collect())
+    Ok(t.data()
+        .as_chunks()
+        .0
+        .iter()
+        .map(|b| i16::from_le_bytes(*b))
+        .collect())
 }
 
 /// T1 to T3: a weight of `n` rows of `k`, its values and row bounds checked.
@@ -94,16 +115,25 @@ fn row(weight: &HostWeight, ids: &Weight, i: usize) -> Result<(), KernelError> {
     }
     if let Some(m) = mults.iter().find(|m| !(1..=15).contains(*m)) {
         let id = ids.mult.unwrap_or_default();
-        return Err(bad(id, format!("row {i} holds multiplier {m}; they lie in 1..=15")));
+        return Err(bad(
+            id,
+            format!("row {i} holds multiplier {m}; they lie in 1..=15"),
+        ));
     }
     let size = |ws: &[i8]| ws.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>();
     let sum: u64 = if mults.is_empty() {
         size(ws)
     } else {
-        ws.chunks(GROUP).zip(mults).map(|(g, m)| size(g) * u64::from(*m)).sum()
+        ws.chunks(GROUP)
+            .zip(mults)
+            .map(|(g, m)| size(g) * u64::from(*m))
+            .sum()
     };
     if sum * 128 >= ROW_BOUND {
-        return Err(bad(ids.q, format!("row {i}: sum |w * m| * 128 = {} reaches 2^31", sum * 128)));
+        return Err(bad(
+            ids.q,
+            format!("row {i}: sum |w * m| * 128 = {} reaches 2^31", sum * 128),
+        ));
     }
     Ok(())
 }
@@ -127,7 +157,13 @@ pub fn check(program: &Program, tensors: &[HostTensor]) -> Result<(), KernelErro
                 ints(tensors, *gain, *group as usize)?;
             }
             Op::Rope { table, head_dim, .. } => {
-                tensor(tensors, *table, DType::I16, program.context as usize, *head_dim as usize)?;
+                tensor(
+                    tensors,
+                    *table,
+                    DType::I16,
+                    program.context as usize,
+                    *head_dim as usize,
+                )?;
             }
             _ => {}
         }

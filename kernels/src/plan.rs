@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    KernelError,
-    load,
+    KernelError, load,
     num::Scale,
     ops::Ops,
     program::{Op, Program, Weight},
@@ -88,9 +87,16 @@ impl<W> Plan<W> {
             }
         }
         Ok(Self {
-            epilogue: program.sites.iter().rposition(|s| s.layer.is_some()).map_or(n, |i| i + 1),
+            epilogue: program
+                .sites
+                .iter()
+                .rposition(|s| s.layer.is_some())
+                .map_or(n, |i| i + 1),
             checkpoints: program.checkpoints(),
-            bidirectional: program.sites.iter().any(|s| matches!(s.op, Op::Attention { causal: false, .. })),
+            bidirectional: program
+                .sites
+                .iter()
+                .any(|s| matches!(s.op, Op::Attention { causal: false, .. })),
             shapes,
             loaded,
             source,

@@ -93,7 +93,10 @@ fn head(p: &Program) -> Result<(), KernelError> {
         if (1..=max).contains(&value) {
             Ok(())
         } else {
-            Err(spec("program", format!("{name} is {value}, must be in 1..={max}")))
+            Err(spec(
+                "program",
+                format!("{name} is {value}, must be in 1..={max}"),
+            ))
         }
     };
     range("layers", p.layers, LAYERS_MAX)?;
@@ -104,7 +107,10 @@ fn head(p: &Program) -> Result<(), KernelError> {
     range("head_dim", p.head_dim, HEAD_DIM_MAX)?;
     range("checkpoint_stride", p.checkpoint_stride, u32::MAX)?;
     if p.sites.len() > SITES_MAX {
-        return Err(spec("program", format!("{} sites, at most {SITES_MAX}", p.sites.len())));
+        return Err(spec(
+            "program",
+            format!("{} sites, at most {SITES_MAX}", p.sites.len()),
+        ));
     }
     Ok(())
 }
@@ -135,7 +141,10 @@ fn layers(p: &Program) -> Result<(), KernelError> {
 
 impl Checker<'_> {
     fn fail(&self, why: impl Into<String>) -> KernelError {
-        spec(format!("site {} ({})", self.at, self.program.sites[self.at].op.name()), why)
+        spec(
+            format!("site {} ({})", self.at, self.program.sites[self.at].op.name()),
+            why,
+        )
     }
 
     fn need(&self, holds: bool, why: impl FnOnce() -> String) -> Result<(), KernelError> {
@@ -179,20 +188,31 @@ impl Checker<'_> {
                 self.grouped(weight.mult.is_some(), p.d_model)?;
                 Ok(Shape::Acts { cols: p.d_model })
             }
-            Op::RmsNorm { group, f_in, f_out, .. } => {
+            Op::RmsNorm {
+                group, f_in, f_out, ..
+            } => {
                 let cols = self.acts(site, 0, 1)?;
                 self.fraction(*f_in)?;
                 self.fraction(*f_out)?;
                 self.group(*group, cols, WIDTH_MAX)?;
                 Ok(Shape::Acts { cols })
             }
-            Op::Quant { planes, wht, group, f_in } => {
+            Op::Quant {
+                planes,
+                wht,
+                group,
+                f_in,
+            } => {
                 let cols = self.acts(site, 0, 1)?;
                 self.fraction(*f_in)?;
                 self.group(*group, cols, K_MAX)?;
-                self.need(matches!(planes, 1 | 2), || format!("planes is {planes}, must be 1 or 2"))?;
+                self.need(matches!(planes, 1 | 2), || {
+                    format!("planes is {planes}, must be 1 or 2")
+                })?;
                 let fits = *wht == 0
-                    || ((2..=WHT_MAX).contains(wht) && wht.is_power_of_two() && group.is_multiple_of(u32::from(*wht)));
+                    || ((2..=WHT_MAX).contains(wht)
+                        && wht.is_power_of_two()
+                        && group.is_multiple_of(u32::from(*wht)));
                 self.need(fits, || {
                     format!("transform block {wht} must be 0 or a power of two in 2..={WHT_MAX} that divides {group}")
                 })?;
@@ -202,17 +222,26 @@ impl Checker<'_> {
                     planes: *planes,
                 })
             }
-            Op::Linear { weight, n, k, k_segments, f_out } => {
+            Op::Linear {
+                weight,
+                n,
+                k,
+                k_segments,
+                f_out,
+            } => {
                 let (cols, group, _) = self.quant(site, 0, 1)?;
                 self.fraction(*f_out)?;
-                self.need((1..=VOCAB_MAX).contains(n), || format!("n is {n}, must be in 1..={VOCAB_MAX}"))?;
+                self.need((1..=VOCAB_MAX).contains(n), || {
+                    format!("n is {n}, must be in 1..={VOCAB_MAX}")
+                })?;
                 self.need(*k == cols && *k <= K_MAX, || {
                     format!("k is {k}; the input has {cols} elements and at most {K_MAX} are allowed")
                 })?;
                 let segments = u32::from(*k_segments);
-                self.need(segments.is_power_of_two() && segments <= SEGMENTS_MAX as u32, || {
-                    format!("k_segments is {segments}, must be 1, 2, 4 or 8")
-                })?;
+                self.need(
+                    segments.is_power_of_two() && segments <= SEGMENTS_MAX as u32,
+                    || format!("k_segments is {segments}, must be 1, 2, 4 or 8"),
+                )?;
                 self.need(u64::from(group) * u64::from(segments) == u64::from(*k), || {
                     format!("{segments} segments of k = {k} need input groups of k / segments, got {group}")
                 })?;
@@ -221,28 +250,45 @@ impl Checker<'_> {
             }
             Op::Rope { head_dim, .. } => {
                 let cols = self.acts(site, 0, 1)?;
-                self.need(head_dim.is_multiple_of(2), || format!("head_dim {head_dim} is odd"))?;
+                self.need(head_dim.is_multiple_of(2), || {
+                    format!("head_dim {head_dim} is odd")
+                })?;
                 self.group(*head_dim, cols, HEAD_DIM_MAX)?;
                 Ok(Shape::Acts { cols })
             }
             Op::KvAppend { heads, head_dim } => {
                 self.need((*heads, *head_dim) == (p.kv_heads, p.head_dim), || {
-                    format!("{heads} heads of {head_dim}, the program says {} of {}", p.kv_heads, p.head_dim)
+                    format!(
+                        "{heads} heads of {head_dim}, the program says {} of {}",
+                        p.kv_heads, p.head_dim
+                    )
                 })?;
                 for input in 0..2 {
                     self.heads(site, input, 2, *heads, *head_dim)?;
                 }
                 Ok(Shape::Kv)
             }
-            Op::Attention { heads, kv_heads, head_dim, p_bits, f_out, .. } => {
+            Op::Attention {
+                heads,
+                kv_heads,
+                head_dim,
+                p_bits,
+                f_out,
+                ..
+            } => {
                 self.fraction(*f_out)?;
                 self.need((*kv_heads, *head_dim) == (p.kv_heads, p.head_dim), || {
-                    format!("{kv_heads} KV heads of {head_dim}, the program says {} of {}", p.kv_heads, p.head_dim)
+                    format!(
+                        "{kv_heads} KV heads of {head_dim}, the program says {} of {}",
+                        p.kv_heads, p.head_dim
+                    )
                 })?;
                 self.need(*heads > 0 && heads.is_multiple_of(*kv_heads), || {
                     format!("{heads} heads do not share {kv_heads} KV heads evenly")
                 })?;
-                self.need(matches!(p_bits, 15 | 23), || format!("p_bits is {p_bits}, must be 15 or 23"))?;
+                self.need(matches!(p_bits, 15 | 23), || {
+                    format!("p_bits is {p_bits}, must be 15 or 23")
+                })?;
                 self.heads(site, 0, 2, *heads, *head_dim)?;
                 let kv = self.input(site, 1, 2)?;
                 let same_layer = self.program.sites[kv as usize].layer == site.layer;
@@ -260,13 +306,17 @@ impl Checker<'_> {
             Op::Add => self.pair(site),
             Op::Out => {
                 let cols = self.acts(site, 0, 1)?;
-                self.need(cols == p.d_model, || format!("commits {cols} elements, d_model is {}", p.d_model))?;
+                self.need(cols == p.d_model, || {
+                    format!("commits {cols} elements, d_model is {}", p.d_model)
+                })?;
                 Ok(Shape::Acts { cols })
             }
             Op::Sample { f } => {
                 self.fraction(*f)?;
                 let cols = self.acts(site, 0, 1)?;
-                self.need(cols == p.vocab, || format!("{cols} logits, the vocabulary is {}", p.vocab))?;
+                self.need(cols == p.vocab, || {
+                    format!("{cols} logits, the vocabulary is {}", p.vocab)
+                })?;
                 self.need(site.layer.is_none(), || "must be outside the layers".into())?;
                 Ok(Shape::Token)
             }
@@ -296,12 +346,21 @@ impl Checker<'_> {
         let id = self.input(site, i, arity)?;
         match self.shapes[id as usize] {
             Shape::Quant { cols, group, planes } => Ok((cols, group, planes)),
-            other => Err(self.fail(format!("input {i} is site {id} with {other:?}, needs quantised rows"))),
+            other => Err(self.fail(format!(
+                "input {i} is site {id} with {other:?}, needs quantised rows"
+            ))),
         }
     }
 
     /// int8 heads with a scale each.
-    fn heads(&self, site: &Site, i: usize, arity: usize, heads: u32, head_dim: u32) -> Result<(), KernelError> {
+    fn heads(
+        &self,
+        site: &Site,
+        i: usize,
+        arity: usize,
+        heads: u32,
+        head_dim: u32,
+    ) -> Result<(), KernelError> {
         let got = self.quant(site, i, arity)?;
         let cols = u64::from(heads) * u64::from(head_dim);
         self.need(

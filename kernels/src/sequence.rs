@@ -50,13 +50,16 @@ impl Sequence {
         if need <= kv.capacity() {
             return Ok(());
         }
-        let pages = need.div_ceil(PAGE * row_len).min((self.max as usize).div_ceil(PAGE));
+        let pages = need
+            .div_ceil(PAGE * row_len)
+            .min((self.max as usize).div_ceil(PAGE));
         let want = (pages * PAGE * row_len).max(need);
-        kv.try_reserve_exact(want - kv.len()).map_err(|_| KernelError::OutOfMemory {
-            device: "host".into(),
-            need: want as u64,
-            free: 0,
-        })
+        kv.try_reserve_exact(want - kv.len())
+            .map_err(|_| KernelError::OutOfMemory {
+                device: "host".into(),
+                need: want as u64,
+                free: 0,
+            })
     }
 
     /// Appends canonical KV rows: rows `at .. at + count` of quantised K and V.

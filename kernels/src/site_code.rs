@@ -78,7 +78,14 @@ impl Op {
         let one = |t: u32| [t, NONE, NONE, NONE];
         match self {
             Op::Embed { weight, f_out } => (weight_words(weight), vec![u32::from(*f_out)]),
-            Op::RmsNorm { gain, gain_f, eps, group, f_in, f_out } => (
+            Op::RmsNorm {
+                gain,
+                gain_f,
+                eps,
+                group,
+                f_in,
+                f_out,
+            } => (
                 one(*gain),
                 vec![
                     i32::from(*gain_f) as u32,
@@ -89,15 +96,30 @@ impl Op {
                     u32::from(*f_out),
                 ],
             ),
-            Op::Quant { planes, wht, group, f_in } => (
+            Op::Quant {
+                planes,
+                wht,
+                group,
+                f_in,
+            } => (
                 [NONE; 4],
                 vec![u32::from(*planes), u32::from(*wht), *group, u32::from(*f_in)],
             ),
-            Op::Linear { weight, n, k, k_segments, f_out } => (
+            Op::Linear {
+                weight,
+                n,
+                k,
+                k_segments,
+                f_out,
+            } => (
                 weight_words(weight),
                 vec![*n, *k, u32::from(*k_segments), u32::from(*f_out)],
             ),
-            Op::Rope { table, head_dim, style } => {
+            Op::Rope {
+                table,
+                head_dim,
+                style,
+            } => {
                 let style = match style {
                     RopeStyle::Interleaved => 0,
                     RopeStyle::Halves => 1,
@@ -294,28 +316,85 @@ mod tests {
     }
 
     fn weight() -> impl Strategy<Value = Weight> {
-        (tensor(), tensor(), prop::option::of(tensor()), prop::option::of(tensor()))
+        (
+            tensor(),
+            tensor(),
+            prop::option::of(tensor()),
+            prop::option::of(tensor()),
+        )
             .prop_map(|(q, scale, mult, bias)| Weight { q, scale, mult, bias })
     }
 
     fn any_op() -> impl Strategy<Value = Op> {
         prop_oneof![
             (weight(), any::<u8>()).prop_map(|(weight, f_out)| Op::Embed { weight, f_out }),
-            (tensor(), any::<i8>(), any::<u64>(), any::<u32>(), any::<u8>(), any::<u8>()).prop_map(
-                |(gain, gain_f, eps, group, f_in, f_out)| Op::RmsNorm { gain, gain_f, eps, group, f_in, f_out }
-            ),
-            (any::<u8>(), any::<u16>(), any::<u32>(), any::<u8>())
-                .prop_map(|(planes, wht, group, f_in)| Op::Quant { planes, wht, group, f_in }),
-            (weight(), any::<u32>(), any::<u32>(), any::<u8>(), any::<u8>())
-                .prop_map(|(weight, n, k, k_segments, f_out)| Op::Linear { weight, n, k, k_segments, f_out }),
-            (tensor(), any::<u32>(), prop_oneof![Just(RopeStyle::Interleaved), Just(RopeStyle::Halves)])
-                .prop_map(|(table, head_dim, style)| Op::Rope { table, head_dim, style }),
-            (any::<u32>(), any::<u32>()).prop_map(|(heads, head_dim)| Op::KvAppend { heads, head_dim }),
-            (any::<[u32; 4]>(), any::<u16>(), any::<i16>(), any::<u8>(), any::<bool>(), any::<u8>()).prop_map(
-                |([heads, kv_heads, head_dim, window], scale_m, scale_e, p_bits, causal, f_out)| Op::Attention {
-                    heads, kv_heads, head_dim, scale_m, scale_e, p_bits, window, causal, f_out,
+            (
+                tensor(),
+                any::<i8>(),
+                any::<u64>(),
+                any::<u32>(),
+                any::<u8>(),
+                any::<u8>()
+            )
+                .prop_map(|(gain, gain_f, eps, group, f_in, f_out)| Op::RmsNorm {
+                    gain,
+                    gain_f,
+                    eps,
+                    group,
+                    f_in,
+                    f_out
+                }),
+            (any::<u8>(), any::<u16>(), any::<u32>(), any::<u8>()).prop_map(|(planes, wht, group, f_in)| {
+                Op::Quant {
+                    planes,
+                    wht,
+                    group,
+                    f_in,
+                }
+            }),
+            (weight(), any::<u32>(), any::<u32>(), any::<u8>(), any::<u8>()).prop_map(
+                |(weight, n, k, k_segments, f_out)| Op::Linear {
+                    weight,
+                    n,
+                    k,
+                    k_segments,
+                    f_out
                 }
             ),
+            (
+                tensor(),
+                any::<u32>(),
+                prop_oneof![Just(RopeStyle::Interleaved), Just(RopeStyle::Halves)]
+            )
+                .prop_map(|(table, head_dim, style)| Op::Rope {
+                    table,
+                    head_dim,
+                    style
+                }),
+            (any::<u32>(), any::<u32>()).prop_map(|(heads, head_dim)| Op::KvAppend { heads, head_dim }),
+            (
+                any::<[u32; 4]>(),
+                any::<u16>(),
+                any::<i16>(),
+                any::<u8>(),
+                any::<bool>(),
+                any::<u8>()
+            )
+                .prop_map(
+                    |([heads, kv_heads, head_dim, window], scale_m, scale_e, p_bits, causal, f_out)| {
+                        Op::Attention {
+                            heads,
+                            kv_heads,
+                            head_dim,
+                            scale_m,
+                            scale_e,
+                            p_bits,
+                            window,
+                            causal,
+                            f_out,
+                        }
+                    }
+                ),
             (0usize..3, any::<u8>()).prop_map(|(a, f)| Op::Glu {
                 act: [Activation::Silu, Activation::GeluTanh, Activation::GeluErf][a],
                 f
@@ -357,7 +436,14 @@ mod tests {
             inputs: vec![0, 1],
         };
         let good = site.encode().unwrap();
-        for (word, value) in [(0, code::SOFT_CAP), (0, code::LAYER_NORM), (0, 0), (10, 1), (25, 1), (6, 0)] {
+        for (word, value) in [
+            (0, code::SOFT_CAP),
+            (0, code::LAYER_NORM),
+            (0, 0),
+            (10, 1),
+            (25, 1),
+            (6, 0),
+        ] {
             let mut bytes = good;
             bytes[4 * word..4 * word + 4].copy_from_slice(&value.to_le_bytes());
             assert!(Site::decode(&bytes).is_err(), "word {word} = {value}");

@@ -27,7 +27,12 @@ pub struct Rng(blake3::OutputReader);
 impl Rng {
     /// The stream of a name.
     pub fn new(name: &str) -> Self {
-        Self(blake3::Hasher::new().update(b"bitai conformance ").update(name.as_bytes()).finalize_xof())
+        Self(
+            blake3::Hasher::new()
+                .update(b"bitai conformance ")
+                .update(name.as_bytes())
+                .finalize_xof(),
+        )
     }
 
     /// The next 8 bytes.
@@ -131,7 +136,9 @@ impl Builder {
             Wild::Tame | Wild::Extreme => tame,
             Wild::Hostile => Scale {
                 m: self.rng.pick(&[tame.m, 0, 1, 0x7fff, 0x8000, 0xffff]),
-                e: self.rng.pick(&[tame.e, tame.e, tame.e + 9, tame.e - 9, 0, i16::MAX, i16::MIN]),
+                e: self
+                    .rng
+                    .pick(&[tame.e, tame.e, tame.e + 9, tame.e - 9, 0, i16::MAX, i16::MIN]),
             },
         }
     }
@@ -146,7 +153,13 @@ impl Builder {
             .collect();
         let scales = (0..n).flat_map(|_| self.scale(k, size).to_bytes()).collect();
         let mults: Vec<u8> = (0..n * (k / GROUP))
-            .map(|_| if self.wild == Wild::Extreme { 15 } else { self.rng.range(1, 15) as u8 })
+            .map(|_| {
+                if self.wild == Wild::Extreme {
+                    15
+                } else {
+                    self.rng.range(1, 15) as u8
+                }
+            })
             .collect();
         let biases: Vec<u8> = (0..n)
             .flat_map(|_| (self.rng.range(-40_000, 40_000) as i32).to_le_bytes())
@@ -167,7 +180,14 @@ impl Builder {
     }
 
     /// A quantisation.
-    pub fn quant(&mut self, layer: impl Into<Option<u32>>, input: SiteId, planes: u8, wht: u16, group: usize) -> SiteId {
+    pub fn quant(
+        &mut self,
+        layer: impl Into<Option<u32>>,
+        input: SiteId,
+        planes: u8,
+        wht: u16,
+        group: usize,
+    ) -> SiteId {
         let op = Op::Quant {
             planes,
             wht,
@@ -204,13 +224,26 @@ impl Builder {
         let gains = (0..group)
             .flat_map(|_| {
                 let g = self.rng.range(-(1 << 21), 1 << 21) as i32;
-                if hostile { self.rng.pick(&[g, 0, i32::MAX, i32::MIN]) } else { g }.to_le_bytes()
+                if hostile {
+                    self.rng.pick(&[g, 0, i32::MAX, i32::MIN])
+                } else {
+                    g
+                }
+                .to_le_bytes()
             })
             .collect();
         let op = Op::RmsNorm {
             gain: self.tensor(DType::I32, 1, group, gains),
-            gain_f: if hostile { self.rng.range(-128, 127) as i8 } else { 20 },
-            eps: if hostile { self.rng.pick(&[0, 1, u64::MAX]) } else { 2_684 },
+            gain_f: if hostile {
+                self.rng.range(-128, 127) as i8
+            } else {
+                20
+            },
+            eps: if hostile {
+                self.rng.pick(&[0, 1, u64::MAX])
+            } else {
+                2_684
+            },
             group: group as u32,
             f_in,
             f_out: 16,
@@ -225,7 +258,12 @@ impl Builder {
         let bytes = (0..context * head_dim)
             .flat_map(|_| {
                 let v = self.rng.range(-32_767, 32_767) as i16;
-                if hostile { self.rng.pick(&[v, i16::MIN, i16::MAX]) } else { v }.to_le_bytes()
+                if hostile {
+                    self.rng.pick(&[v, i16::MIN, i16::MAX])
+                } else {
+                    v
+                }
+                .to_le_bytes()
             })
             .collect();
         self.tensor(DType::I16, context, head_dim, bytes)

@@ -65,15 +65,21 @@ fn linears(cases: &mut Vec<Case>) {
         }
     }
     for n in [1, 2, 3, 4, 7, 8, 9, 16, 33] {
-        cases.push(one(format!("linear of {n} rows: tiles and their tails"), 96, Wild::Tame, |b, h| {
-            let q = b.quant(0, h, 1, 0, 96);
-            b.linear(0, q, (n, 96), (true, false, 1), 14);
-        }));
+        cases.push(one(
+            format!("linear of {n} rows: tiles and their tails"),
+            96,
+            Wild::Tame,
+            |b, h| {
+                let q = b.quant(0, h, 1, 0, 96);
+                b.linear(0, q, (n, 96), (true, false, 1), 14);
+            },
+        ));
     }
     for segments in [2u8, 4, 8] {
         for wild in [Wild::Tame, Wild::Hostile] {
             for (planes, grouped) in [(1, false), (2, true)] {
-                let name = format!("linear in {segments} K segments, {planes} planes, grouped {grouped}, {wild:?}");
+                let name =
+                    format!("linear in {segments} K segments, {planes} planes, grouped {grouped}, {wild:?}");
                 cases.push(one(name, 512, wild, |b, h| {
                     let q = b.quant(0, h, planes, 0, 512 / usize::from(segments));
                     b.linear(0, q, (5, 512), (grouped, true, segments), 16);
@@ -106,7 +112,14 @@ fn quants(cases: &mut Vec<Case>) {
 }
 
 fn norms(cases: &mut Vec<Case>) {
-    for (cols, group) in [(1, 1), (3, 3), (64, 16), (576, 576), (1_000, 1_000), (2_048, 2_048)] {
+    for (cols, group) in [
+        (1, 1),
+        (3, 3),
+        (64, 16),
+        (576, 576),
+        (1_000, 1_000),
+        (2_048, 2_048),
+    ] {
         for wild in [Wild::Tame, Wild::Extreme, Wild::Hostile] {
             let name = format!("norm of {cols} in groups of {group}, {wild:?}");
             cases.push(one(name, cols, wild, |b, h| {
@@ -131,7 +144,15 @@ fn elementwise(cases: &mut Vec<Case>) {
                 cases.push(one(name, 2 * head_dim, wild, |b, h| {
                     let table = b.rope_table(head_dim);
                     let head_dim = head_dim as u32;
-                    b.site(0, Op::Rope { table, head_dim, style }, &[h]);
+                    b.site(
+                        0,
+                        Op::Rope {
+                            table,
+                            head_dim,
+                            style,
+                        },
+                        &[h],
+                    );
                 }));
             }
         }

@@ -4,7 +4,8 @@ use thiserror::Error;
 
 use super::build::Case;
 use crate::{
-    Device, Hash, KernelError, Op, Probe, ReferenceDevice, Runner, Sampler, SeqStep, SiteRows, program::SiteId,
+    Device, Hash, KernelError, Op, Probe, ReferenceDevice, Runner, Sampler, SeqStep, SiteRows,
+    program::SiteId,
 };
 
 /// The first difference between a device and the reference.
@@ -19,7 +20,9 @@ pub enum Mismatch {
         error: KernelError,
     },
     /// A site's rows differ.
-    #[error("{case}: site {site} ({op}) differs at element {element} of the rows from position {first}: {detail}")]
+    #[error(
+        "{case}: site {site} ({op}) differs at element {element} of the rows from position {first}: {detail}"
+    )]
     Site {
         /// The case.
         case: String,
@@ -230,14 +233,22 @@ fn compare(case: &Case, how: &'static str, got: &Outcome, want: &Outcome) -> Res
         })
     };
     if got.tokens != want.tokens {
-        return differ("sampled tokens", format!("{:?}", got.tokens), format!("{:?}", want.tokens));
+        return differ(
+            "sampled tokens",
+            format!("{:?}", got.tokens),
+            format!("{:?}", want.tokens),
+        );
     }
     if got.bodies.len() != want.bodies.len() {
         let (got, want) = (got.bodies.len(), want.bodies.len());
         return differ("body roots", format!("{got} roots"), format!("{want} roots"));
     }
     match got.bodies.iter().zip(&want.bodies).position(|(a, b)| a != b) {
-        Some(at) => differ("body roots", format!("another root at position {at}"), "the reference's".into()),
+        Some(at) => differ(
+            "body roots",
+            format!("another root at position {at}"),
+            "the reference's".into(),
+        ),
         None => Ok(()),
     }
 }
@@ -276,9 +287,14 @@ fn first_difference(a: &SiteRows, b: &SiteRows) -> (usize, String) {
     }
     let found = match (a, b) {
         (SiteRows::Acts { data: a, .. }, SiteRows::Acts { data: b, .. }) => at(a, b),
-        (SiteRows::Quant { data: a, scales: s, .. }, SiteRows::Quant { data: b, scales: t, .. }) => {
-            at(s, t).or_else(|| at(a, b))
-        }
+        (
+            SiteRows::Quant {
+                data: a, scales: s, ..
+            },
+            SiteRows::Quant {
+                data: b, scales: t, ..
+            },
+        ) => at(s, t).or_else(|| at(a, b)),
         (SiteRows::Tokens(a), SiteRows::Tokens(b)) => at(a, b),
         _ => None,
     };

@@ -10,7 +10,11 @@ use crate::{
 
 /// A1: positions `lo..n` that the query at `pos` sees in a sequence of `len` tokens.
 pub fn visible(pos: u32, len: u32, causal: bool, window: u32) -> (u32, u32) {
-    let n = if causal { pos.saturating_add(1).min(len) } else { len };
+    let n = if causal {
+        pos.saturating_add(1).min(len)
+    } else {
+        len
+    };
     let lo = if window == 0 { 0 } else { n.saturating_sub(window) };
     (lo, n)
 }
@@ -281,13 +285,31 @@ mod tests {
         };
         let mut rows = vec![0u8; 2 * row_len];
         let mut out = [9; 4];
-        attention_head(p, &[1; 4], Scale { m: 1 << 15, e: 0 }, 0, 1, &rows, row_len, &mut out);
+        attention_head(
+            p,
+            &[1; 4],
+            Scale { m: 1 << 15, e: 0 },
+            0,
+            1,
+            &rows,
+            row_len,
+            &mut out,
+        );
         assert_eq!(out, [0; 4]);
         for (r, v) in rows.chunks_exact_mut(row_len).zip([10u8, 20]) {
             r[d + 4..2 * d + 4].fill(v);
             r[2 * d + 4..].copy_from_slice(&Scale { m: 1 << 15, e: -15 }.to_bytes());
         }
-        attention_head(p, &[1; 4], Scale { m: 1 << 15, e: 0 }, 0, 1, &rows, row_len, &mut out);
+        attention_head(
+            p,
+            &[1; 4],
+            Scale { m: 1 << 15, e: 0 },
+            0,
+            1,
+            &rows,
+            row_len,
+            &mut out,
+        );
         for o in out {
             assert!((o - (15 << 16)).abs() < 64, "{o}");
         }

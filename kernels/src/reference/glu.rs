@@ -79,7 +79,10 @@ mod tests {
                 let want = real(act, f64::from(x) / 65536.0);
                 let got = f64::from(element(act, 16, x, 1 << 16)) / 65536.0;
                 // Linear interpolation between 512 entries of 16 bits.
-                assert!((want - got).abs() < 2e-4 * (1.0 + want.abs()), "{act:?} {x}: {want} {got}");
+                assert!(
+                    (want - got).abs() < 2e-4 * (1.0 + want.abs()),
+                    "{act:?} {x}: {want} {got}"
+                );
             }
         }
     }

@@ -16,7 +16,11 @@ pub fn dot_segment(xs: &[i16], ws: &[i8], mults: &[u8]) -> i64 {
         .zip(ws)
         .enumerate()
         .map(|(i, (x, w))| {
-            let mult = if mults.is_empty() { 1 } else { i64::from(mults[i / GROUP]) };
+            let mult = if mults.is_empty() {
+                1
+            } else {
+                i64::from(mults[i / GROUP])
+            };
             i64::from(*x) * i64::from(*w) * mult
         })
         .sum()
@@ -30,7 +34,10 @@ pub fn requant(acc: i64, planes: u8, x: Scale, w: Scale, f_out: u8) -> i32 {
         // |acc| < 2^31 by the loader's bound; saturating only where a hostile sum goes beyond it.
         sat32(rsr(acc.saturating_mul(mx * mw), shift))
     } else {
-        sat32(rsr(rsr(acc.saturating_mul(mx), 16).saturating_mul(mw), shift - 16))
+        sat32(rsr(
+            rsr(acc.saturating_mul(mx), 16).saturating_mul(mw),
+            shift - 16,
+        ))
     }
 }
 
@@ -38,10 +45,7 @@ pub fn requant(acc: i64, planes: u8, x: Scale, w: Scale, f_out: u8) -> i32 {
 /// can overflow) and then the bias.
 pub fn finish(segments: &[i32], bias: i32) -> i32 {
     let limit = SAT32 >> segments.len().max(1).ilog2();
-    let sum: i64 = segments
-        .iter()
-        .map(|s| i64::from(*s).clamp(-limit, limit))
-        .sum();
+    let sum: i64 = segments.iter().map(|s| i64::from(*s).clamp(-limit, limit)).sum();
     sat32(sum + i64::from(bias))
 }
 
@@ -60,7 +64,11 @@ pub fn output(
     let mut segments = [0i32; SEGMENTS_MAX];
     for (s, (x_scale, out)) in x_scales.iter().zip(&mut segments).enumerate() {
         let range = s * seg_len..(s + 1) * seg_len;
-        let seg_mults = if mults.is_empty() { mults } else { &mults[range.start / GROUP..range.end / GROUP] };
+        let seg_mults = if mults.is_empty() {
+            mults
+        } else {
+            &mults[range.start / GROUP..range.end / GROUP]
+        };
         let acc = dot_segment(&xs[range.clone()], &ws[range], seg_mults);
         *out = requant(acc, planes, *x_scale, w_scale, f_out);
     }
@@ -78,7 +86,16 @@ pub fn linear_rows(weight: &HostWeight, x: &QuantRows, f_out: u8, out: &mut [i32
         let scales = &x.scales[r * groups..(r + 1) * groups];
         for (i, y) in out_row.iter_mut().enumerate() {
             let bias = weight.bias.as_ref().map_or(0, |b| b[i]);
-            *y = output(xs, scales, x.planes, weight.row(i), weight.mults(i), weight.scales[i], bias, f_out);
+            *y = output(
+                xs,
+                scales,
+                x.planes,
+                weight.row(i),
+                weight.mults(i),
+                weight.scales[i],
+                bias,
+                f_out,
+            );
         }
     }
 }
@@ -98,8 +115,14 @@ mod tests {
 
     #[test]
     fn hostile_scales_are_defined() {
-        let big = Scale { m: u16::MAX, e: i16::MAX };
-        let small = Scale { m: u16::MAX, e: i16::MIN };
+        let big = Scale {
+            m: u16::MAX,
+            e: i16::MAX,
+        };
+        let small = Scale {
+            m: u16::MAX,
+            e: i16::MIN,
+        };
         for planes in [1, 2] {
             assert_eq!(requant(1, planes, big, big, 30), i32::MAX);
             assert_eq!(requant(-1, planes, big, big, 30), -i32::MAX);

@@ -112,7 +112,16 @@ mod tests {
         let gain = vec![i32::MIN; d];
         for v in [i32::MIN, i32::MAX, 0, 1] {
             let mut out = vec![7; d];
-            rms_norm(NormParams { gain: &gain, gain_f: 21, eps: u64::MAX, f_out: 16 }, &vec![v; d], &mut out);
+            rms_norm(
+                NormParams {
+                    gain: &gain,
+                    gain_f: 21,
+                    eps: u64::MAX,
+                    f_out: 16,
+                },
+                &vec![v; d],
+                &mut out,
+            );
             assert!(out.windows(2).all(|w| w[0] == w[1]));
         }
     }

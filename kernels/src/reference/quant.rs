@@ -27,7 +27,13 @@ pub fn wht_input(v: i32, shift: i32) -> i32 {
 pub fn wht_output(v: &[i32], i: usize) -> i32 {
     v.iter()
         .enumerate()
-        .map(|(j, x)| if (i & j).count_ones().is_multiple_of(2) { *x } else { -*x })
+        .map(|(j, x)| {
+            if (i & j).count_ones().is_multiple_of(2) {
+                *x
+            } else {
+                -*x
+            }
+        })
         .sum()
 }
 
