@@ -44,8 +44,9 @@ pub fn weighted_score(x: i32, v: Scale) -> Option<i64> {
 
 /// A4: whole log2 units r of the largest weighted value, from its weighted score and the largest score.
 pub fn unit(max_weighted: i64, max: i32) -> i32 {
-    // |max_weighted - max| < 2^33, so the quotient fits.
-    ((max_weighted - i64::from(max) + 0xffff) >> 16) as i32
+    // |max_weighted - max| < 2^33 for any scores and scales; the clamp is for numbers that are neither.
+    let units = max_weighted.saturating_sub(i64::from(max)).saturating_add(0xffff) >> 16;
+    units.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
 /// A5: a key's share of Z.
@@ -56,7 +57,7 @@ pub fn exp(x: i32, max: i32) -> u32 {
 /// A6: a key's probability times its V scale, in units of 2^(r - p_bits).
 pub fn weight(e: u32, v: Scale, r: i32, p_bits: u8) -> u32 {
     let w = rsr(i64::from(e) * i64::from(v.m), 16);
-    let shift = r + 15 - i32::from(v.e) - i32::from(p_bits);
+    let shift = r.saturating_add(15 - i32::from(v.e) - i32::from(p_bits));
     rsr(w, shift).min((1 << p_bits) - 1) as u32
 }
 
@@ -82,7 +83,7 @@ pub fn reciprocal(z: u64) -> (i64, i32) {
 pub fn finish(acc: i64, z: u64, r: Option<i32>, p_bits: u8, f_out: u8) -> i32 {
     let Some(r) = r else { return 0 };
     let (rc, b) = reciprocal(z);
-    let shift = i32::from(p_bits) + b - 16 - r - i32::from(f_out);
+    let shift = (i32::from(p_bits) + b - 16 - i32::from(f_out)).saturating_sub(r);
     sat32(rsr(acc.saturating_mul(rc), shift))
 }
 

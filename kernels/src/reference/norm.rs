@@ -24,18 +24,16 @@ pub fn shift(max: u32) -> i32 {
 /// R2: sum of squares of a piece of the group; pieces of a dispute add up to their parent. At most 2^61 for
 /// 32,768 elements.
 pub fn sum_squares(h: &[i32], shift: i32) -> u64 {
-    h.iter()
-        .map(|v| {
-            let x = rsr(i64::from(*v), shift);
-            (x * x).unsigned_abs()
-        })
-        .sum()
+    h.iter().fold(0, |sum: u64, v| {
+        let x = rsr(i64::from(*v), shift);
+        sum.saturating_add(x.unsigned_abs().saturating_mul(x.unsigned_abs()))
+    })
 }
 
 /// R3 to R5: from the sum of squares of `d` elements to the multiplier.
 pub fn group_norm(sum: u64, d: usize, eps: u64, shift: i32) -> GroupNorm {
     let eps = ((d as u128 * u128::from(eps)) >> (2 * shift)).min(1 << 62) as u64;
-    let ss = (sum + eps).max(1);
+    let ss = sum.saturating_add(eps).max(1);
     let up = 62 - bitlen(ss);
     let up = up - (up & 1);
     let n = if up >= 0 { ss << up } else { ss >> -up };
@@ -52,9 +50,10 @@ pub fn group_norm(sum: u64, d: usize, eps: u64, shift: i32) -> GroupNorm {
 
 /// R6: one element.
 pub fn element(h: i32, gain: i32, p: &GroupNorm, gain_f: i8, f_out: u8) -> i32 {
-    let y = rsr(rsr(i64::from(h), p.shift) * p.iv, 23);
+    let y = rsr(rsr(i64::from(h), p.shift).saturating_mul(p.iv), 23);
     let last = i32::from(gain_f) - i32::from(f_out) - p.e - 23;
-    sat32(rsr(y * i64::from(gain), last))
+    // Below 2^62 for the group's own shift; saturates for another one.
+    sat32(rsr(y.saturating_mul(i64::from(gain)), last))
 }
 
 /// One group.

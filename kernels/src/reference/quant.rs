@@ -1,7 +1,7 @@
 //! Dynamic quantisation of a group (rules Q1 to Q6), after an optional Walsh-Hadamard transform (W1 to W3).
 
 use crate::{
-    num::{Scale, absmax, bitlen, rsr},
+    num::{Scale, absmax, bitlen, rsr, sat32},
     ops::{QuantParams, QuantRows},
 };
 
@@ -25,16 +25,16 @@ pub fn wht_input(v: i32, shift: i32) -> i32 {
 
 /// W3: one output of the transform in Sylvester order: sum over j of `(-1)^popcount(i & j) * v[j]`.
 pub fn wht_output(v: &[i32], i: usize) -> i32 {
-    v.iter()
+    let sum: i64 = v
+        .iter()
         .enumerate()
         .map(|(j, x)| {
-            if (i & j).count_ones().is_multiple_of(2) {
-                *x
-            } else {
-                -*x
-            }
+            let x = i64::from(*x);
+            if (i & j).count_ones().is_multiple_of(2) { x } else { -x }
         })
-        .sum()
+        .sum();
+    // Fits by W2; saturates for values that did not pass through it.
+    sat32(sum)
 }
 
 /// W1 to W3 in place, block by block; returns the shift of W1, which adds to the exponent.
@@ -95,10 +95,10 @@ pub fn group_params(max: u32, planes: u8, f_in: u8, wht_shift: i32) -> GroupPara
     GroupParams { shift, recip, scale }
 }
 
-/// Q6: one value of the group.
+/// Q6: one value of the group. Saturates only where `p` is not the group's own (a value above the claimed max).
 pub fn element(v: i32, planes: u8, p: &GroupParams) -> i16 {
     let q = q_max(planes);
-    rsr(rsr(i64::from(v), p.shift) * p.recip, 40).clamp(-q, q) as i16
+    rsr(rsr(i64::from(v), p.shift).saturating_mul(p.recip), 40).clamp(-q, q) as i16
 }
 
 /// The whole rule for one group: integers into `out`, the scale returned.
