@@ -10,7 +10,7 @@ if [ ! -x "$forge" ]; then
 fi
 
 # On their own and from scratch: what else is compiled along could number the sources differently.
-"$forge" build --force --skip test --out out/release --cache-path cache/release >/dev/null
+FOUNDRY_PROFILE=release "$forge" build --force --skip test --out out/release --cache-path cache/release >/dev/null
 
 node - "${1:-}" <<'JS'
 "use strict";

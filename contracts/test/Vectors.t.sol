@@ -1,0 +1,101 @@
+// The contracts compute what Rust computes: reads vectors/job.json, which contracts/bindings writes.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity ^0.8.37;
+
+import {JobSpec} from "../src/interfaces/IWorkerHub.sol";
+import {Beacon} from "../src/libraries/Beacon.sol";
+import {Ids} from "../src/libraries/Ids.sol";
+import {WorkerHub} from "../src/WorkerHub.sol";
+import {Base} from "./Base.sol";
+
+contract VectorsTest is Base {
+    string internal json;
+
+    function setUp() public override {
+        super.setUp();
+        json = vm.readFile("../vectors/job.json");
+    }
+
+    /// So that a refusal can be caught.
+    function checkOutput(bytes calldata out, bytes memory stops, uint32 maxNew, uint32 vocab) external pure {
+        Ids.checkOutput(out, stops, maxNew, vocab);
+    }
+
+    function test_JobHashes() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".jobs", i, "")); ++i) {
+            JobSpec memory s = JobSpec({
+                modelRoot: vm.parseJsonBytes32(json, _at(".jobs", i, ".modelRoot")),
+                specVersion: _u32(".jobs", i, ".specVersion"),
+                maxNew: _u32(".jobs", i, ".maxNew"),
+                temperatureQ16: _u32(".jobs", i, ".temperatureQ16"),
+                topK: _u32(".jobs", i, ".topK"),
+                topPQ16: _u32(".jobs", i, ".topPQ16"),
+                seed: uint64(vm.parseJsonUint(json, _at(".jobs", i, ".seed"))),
+                inputIds: vm.parseJsonBytes(json, _at(".jobs", i, ".inputIds")),
+                stopIds: vm.parseJsonBytes(json, _at(".jobs", i, ".stopIds"))
+            });
+            assertEq(hub.hashJob(s), vm.parseJsonBytes32(json, _at(".jobs", i, ".hash")), "job hash");
+        }
+        assertEq(i, 4, "jobs read");
+    }
+
+    function test_CommitHashes() public {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".commits", i, "")); ++i) {
+            address where = vm.parseJsonAddress(json, _at(".commits", i, ".hub"));
+            vm.etch(where, address(hub).code);
+            vm.chainId(vm.parseJsonUint(json, _at(".commits", i, ".chainId")));
+            bytes32 got = WorkerHub(where)
+                .hashCommit(
+                    vm.parseJsonUint(json, _at(".commits", i, ".jobId")),
+                    vm.parseJsonAddress(json, _at(".commits", i, ".sender")),
+                    vm.parseJsonBytes32(json, _at(".commits", i, ".salt")),
+                    vm.parseJsonBytes32(json, _at(".commits", i, ".traceRoot")),
+                    vm.parseJsonBytes32(json, _at(".commits", i, ".outputHash"))
+                );
+            assertEq(got, vm.parseJsonBytes32(json, _at(".commits", i, ".hash")), "commit hash");
+        }
+        assertEq(i, 3, "commits read");
+    }
+
+    function test_Draws() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".draws", i, "")); ++i) {
+            bytes32 beacon = Beacon.value(
+                vm.parseJsonBytes32(json, _at(".draws", i, ".header")),
+                vm.parseJsonUint(json, _at(".draws", i, ".jobId")),
+                vm.parseJsonUint(json, _at(".draws", i, ".attempt"))
+            );
+            assertEq(beacon, vm.parseJsonBytes32(json, _at(".draws", i, ".beacon")), "beacon");
+            uint256 ticket = Beacon.ticket(beacon, vm.parseJsonAddress(json, _at(".draws", i, ".neuron")));
+            assertEq(bytes32(ticket), vm.parseJsonBytes32(json, _at(".draws", i, ".ticket")), "ticket");
+        }
+        assertEq(i, 3, "draws read");
+    }
+
+    function test_OutputsAreJudgedAlike() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".outputs", i, "")); ++i) {
+            bool good;
+            try this.checkOutput(
+                vm.parseJsonBytes(json, _at(".outputs", i, ".output")),
+                vm.parseJsonBytes(json, _at(".outputs", i, ".stopIds")),
+                _u32(".outputs", i, ".maxNew"),
+                _u32(".outputs", i, ".vocab")
+            ) {
+                good = true;
+            } catch {}
+            assertTrue(good == vm.parseJsonBool(json, _at(".outputs", i, ".answers")), vm.toString(i));
+        }
+        assertEq(i, 14, "outputs read");
+    }
+
+    function _at(string memory list, uint256 i, string memory field) private pure returns (string memory) {
+        return string.concat(list, "[", vm.toString(i), "]", field);
+    }
+
+    function _u32(string memory list, uint256 i, string memory field) private view returns (uint32) {
+        return uint32(vm.parseJsonUint(json, _at(list, i, field)));
+    }
+}

@@ -1,0 +1,54 @@
+// The part of forge's cheatcodes that the tests use, and assertions. Written here so that nothing is downloaded.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity ^0.8.37;
+
+/// forge's cheatcodes (Foundry book, "Cheatcodes reference").
+interface Vm {
+    function prank(address sender) external;
+    function roll(uint256 height) external;
+    function deal(address who, uint256 amount) external;
+    function etch(address where, bytes calldata code) external;
+    function chainId(uint256 id) external;
+    function expectRevert(bytes calldata data) external;
+    function expectEmit() external;
+    function assume(bool condition) external pure;
+    function readFile(string calldata path) external view returns (string memory);
+    function keyExistsJson(string calldata json, string calldata key) external view returns (bool);
+    function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
+    function parseJsonBool(string calldata json, string calldata key) external pure returns (bool);
+    function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
+    function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
+    function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
+    function toString(uint256 value) external pure returns (string memory);
+}
+
+/// Thrown when two values of a test differ.
+error Differ(string what, uint256 got, uint256 expected);
+/// Thrown when a condition of a test does not hold.
+error NotTrue(string what);
+
+/// Cheatcodes and assertions.
+abstract contract Asserts {
+    Vm internal constant vm = Vm(address(uint160(uint256(keccak256("hevm cheat code")))));
+
+    function assertEq(uint256 got, uint256 expected, string memory what) internal pure {
+        require(got == expected, Differ(what, got, expected));
+    }
+
+    function assertEq(bytes32 got, bytes32 expected, string memory what) internal pure {
+        require(got == expected, Differ(what, uint256(got), uint256(expected)));
+    }
+
+    function assertEq(address got, address expected, string memory what) internal pure {
+        require(got == expected, Differ(what, uint160(got), uint160(expected)));
+    }
+
+    function assertTrue(bool condition, string memory what) internal pure {
+        require(condition, NotTrue(what));
+    }
+
+    /// `x` brought into [low, high].
+    function bound(uint256 x, uint256 low, uint256 high) internal pure returns (uint256) {
+        return low + x % (high - low + 1);
+    }
+}
