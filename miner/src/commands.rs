@@ -1,8 +1,9 @@
 //! Which command runs what.
 
-use std::io::IsTerminal;
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
 use alloy::signers::local::PrivateKeySigner;
+use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -13,6 +14,35 @@ use crate::{
     exit::Failure,
     infer, models, stake, status, verify, wallet, worker,
 };
+
+/// The whole program: parses, resolves, runs, and turns a failure into its words and exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let help = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // Nothing can be done where the terminal is gone.
+            let _ = e.print();
+            return ExitCode::from(if help { 0 } else { 2 });
+        }
+    };
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bitai-miner: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn start(cli: &Cli) -> Result<(), Failure> {
+    init_logs(cli)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("starting threads")))?;
+    runtime.block_on(run(cli))
+}
 
 /// Sends logs to standard error, as the flags say.
 pub fn init_logs(cli: &Cli) -> Result<(), Failure> {

@@ -85,8 +85,17 @@ pub struct Entry {
     /// The newest signed transaction of each step.
     #[serde(default)]
     pub sent: BTreeMap<Step, Signed>,
-    /// Set when nothing is left to do, with the reason.
-    pub closed: Option<String>,
+    /// Set when nothing is left to do.
+    pub closed: Option<Closed>,
+}
+
+/// Why nothing is left to do for a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closed {
+    /// The reason.
+    pub why: String,
+    /// Height at which it was seen: a reorg below it opens the job again.
+    pub height: u64,
 }
 
 impl Entry {
@@ -166,6 +175,13 @@ impl Journal {
         Ok(())
     }
 
+    /// Opens again what was closed at `height` or later: those blocks may be gone.
+    pub fn reopen(&mut self, height: u64) -> Result<(), Failure> {
+        let late = |e: &&Entry| e.closed.as_ref().is_some_and(|c| c.height >= height);
+        let ids: Vec<U256> = self.entries.values().filter(late).map(|e| e.job_id).collect();
+        ids.iter().try_for_each(|id| self.update(id, |e| e.closed = None))
+    }
+
     /// Changes an entry and writes it; does nothing where there is none.
     pub fn update(&mut self, job_id: &U256, change: impl FnOnce(&mut Entry)) -> Result<(), Failure> {
         let Some(mut entry) = self.entries.get(job_id).cloned() else { return Ok(()) };
@@ -227,15 +243,20 @@ mod tests {
                 e.sent.insert(Step::Commit, signed.clone());
             })
             .unwrap();
-        journal.update(&U256::from(1), |e| e.closed = Some("paid".into())).unwrap();
+        let closed = Closed { why: "paid".into(), height: 9 };
+        journal.update(&U256::from(1), |e| e.closed = Some(closed)).unwrap();
         let cursor = Cursor { next_height: 8, parent: B256::repeat_byte(2) };
         journal.set_cursor(cursor).unwrap();
         drop(journal);
 
-        let journal = open(&dir).unwrap();
+        let mut journal = open(&dir).unwrap();
         assert_eq!(journal.open_jobs(), [U256::from(3)]);
         assert_eq!(journal.get(&U256::from(3)).unwrap().sent[&Step::Commit], signed);
         assert_eq!(journal.cursor().unwrap(), Some(cursor));
+        journal.reopen(10).unwrap();
+        assert_eq!(journal.open_jobs().len(), 1, "closed below the reorg");
+        journal.reopen(9).unwrap();
+        assert_eq!(journal.open_jobs().len(), 2);
     }
 
     #[test]

@@ -253,7 +253,7 @@ impl Hub {
     }
 
     fn call_hub<C: alloy::sol_types::SolCall>(&self, call: C, value: U256) -> Call {
-        Call { to: self.hub, data: call.abi_encode().into(), value }
+        Call { to: TxKind::Call(self.hub), data: call.abi_encode().into(), value }
     }
 
     /// Posts a job for `fee` wei.
@@ -295,14 +295,13 @@ impl Hub {
         self.call_hub(WorkerHub::stakeCall {}, wei)
     }
 
-    /// Offers to serve a model.
-    pub fn serve(&self, model_root: B256, ask_wei: U256) -> Call {
+    /// Offers to serve a model for `ask_wei` a job, locking at most `collateral_max_wei` for one.
+    pub fn serve(&self, model_root: B256, ask_wei: U256, collateral_max_wei: U256) -> Call {
         let call = WorkerHub::serveCall {
             modelRoot: model_root,
             askBase: alloy_primitives::Uint::saturating_from(ask_wei),
             askPerToken: alloy_primitives::Uint::ZERO,
-            // No limit of its own: whatever is free may be locked for one job.
-            collateralMax: alloy_primitives::Uint::MAX,
+            collateralMax: alloy_primitives::Uint::saturating_from(collateral_max_wei),
         };
         self.call_hub(call, U256::ZERO)
     }

@@ -16,13 +16,13 @@ use crate::{exit::Failure, journal::Signed};
 /// How often an execution is looked for.
 const POLL: Duration = Duration::from_millis(500);
 /// Times that a price is raised when the node says that it is too low.
-const RAISES_MAX: u32 = 4;
+pub const RAISES_MAX: u32 = 4;
 
 /// What is to be sent.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Contract or account.
-    pub to: Address,
+    /// Contract or account; or a creation, whose data is init code.
+    pub to: TxKind,
     /// Calldata.
     pub data: Bytes,
     /// Wei sent along.
@@ -62,7 +62,7 @@ impl Sender {
     pub async fn sign(&self, call: &Call, nonce: u64, raises: u32) -> Result<Signed, Refusal> {
         let request = TransactionRequest {
             from: Some(self.address()),
-            to: Some(TxKind::Call(call.to)),
+            to: Some(call.to),
             value: Some(call.value),
             input: call.data.clone().into(),
             ..Default::default()
@@ -80,7 +80,7 @@ impl Sender {
             gas_limit: gas.saturating_add(gas / 5),
             max_fee_per_gas: base.saturating_mul(2).saturating_add(tip),
             max_priority_fee_per_gas: tip,
-            to: TxKind::Call(call.to),
+            to: call.to,
             value: call.value,
             access_list: Default::default(),
             input: call.data.clone(),

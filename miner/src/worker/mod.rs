@@ -27,7 +27,7 @@ use crate::{
     config::Layers,
     datadir::DataDir,
     exit::Failure,
-    journal::{Answer, Journal},
+    journal::{Answer, Closed, Journal},
     wallet,
 };
 
@@ -125,7 +125,8 @@ impl Neuron {
             Err(failure) => {
                 // Nothing that this neuron can answer: the draw will pass to another one.
                 tracing::error!(job = %done.job_id, "cannot be computed: {failure}");
-                self.journal.update(&done.job_id, |e| e.closed = Some(failure.to_string()))
+                let closed = Closed { why: failure.to_string(), height: u64::MAX };
+                self.journal.update(&done.job_id, |e| e.closed = Some(closed))
             }
         }
     }

@@ -41,14 +41,14 @@ pub async fn prepare(
     // First, so that a second neuron on this journal ends before it spends anything.
     let journal = Journal::open(&data.journal(), hub.node().chain_id(), hub.address(), me)?;
     let served = choose(data, &hub, &settings.models).await?;
-    ensure_stake(&hub, &sender, settings.stake).await?;
+    let collateral_max = ensure_stake(&hub, &sender, settings.stake).await?;
     let device = engine::device(settings.device)?;
     let (done, results) = tokio::sync::mpsc::unbounded_channel();
     let mut computers = BTreeMap::new();
     for root in served {
         let (model, pack) = models::open_root(data, &root)?;
         let computer = Computer::start(&pack, device.as_ref(), done.clone())?;
-        ensure_offer(&hub, &sender, root, settings.ask).await?;
+        ensure_offer(&hub, &sender, root, settings.ask, collateral_max).await?;
         tracing::info!(model = model.name, %root, device = computer.device(), neuron = %me, "serving");
         computers.insert(root, computer);
     }
@@ -90,8 +90,11 @@ async fn choose(data: &DataDir, hub: &Hub, named: &[String]) -> Result<Vec<B256>
     Ok(roots)
 }
 
-/// Refuses a stake below the hub's minimum, after adding what `up_to` allows.
-async fn ensure_stake(hub: &Hub, sender: &Sender, up_to: Option<U256>) -> Result<(), Failure> {
+/// Part of the stake that one job may lock at most.
+const COLLATERAL_PARTS: u64 = 8;
+
+/// Refuses a stake below the hub's minimum, after adding what `up_to` allows. Gives what one job may lock.
+async fn ensure_stake(hub: &Hub, sender: &Sender, up_to: Option<U256>) -> Result<U256, Failure> {
     let who = sender.address();
     let params = hub.params().await.map_err(|e| e.into_failure("reading the hub's constants"))?;
     let want: U256 = params.minStake.to();
@@ -106,17 +109,24 @@ async fn ensure_stake(hub: &Hub, sender: &Sender, up_to: Option<U256>) -> Result
     if have < want {
         return Err(Failure::Stake { who, have, want });
     }
-    Ok(())
+    let least: U256 = params.minCollateral.to();
+    Ok(least.max(have / U256::from(COLLATERAL_PARTS)))
 }
 
 /// Offers to serve a model at a price, unless the offer stands already.
-async fn ensure_offer(hub: &Hub, sender: &Sender, root: B256, ask: U256) -> Result<(), Failure> {
+async fn ensure_offer(
+    hub: &Hub,
+    sender: &Sender,
+    root: B256,
+    ask: U256,
+    collateral_max: U256,
+) -> Result<(), Failure> {
     let offers = hub.offers(root).await.map_err(|e| e.into_failure("reading offers"))?;
     let stands = offers.iter().any(|o| {
         o.neuron == sender.address() && o.askBase.to::<U256>() == ask && o.askPerToken.is_zero()
     });
     if !stands {
-        sender.execute(&hub.serve(root, ask), "offering the model", stake::INCLUSION_TIMEOUT).await?;
+        sender.execute(&hub.serve(root, ask, collateral_max), "offering the model", stake::INCLUSION_TIMEOUT).await?;
     }
     Ok(())
 }

@@ -9,10 +9,10 @@ use crate::{
     chain::{
         Refusal,
         hub::{state_of, status_of},
-        send::{Call, is_nonce_used, is_too_cheap},
+        send::{Call, RAISES_MAX, is_nonce_used, is_too_cheap},
     },
     exit::Failure,
-    journal::{Answer, Step},
+    journal::{Answer, Closed, Step},
 };
 use bitai_types::rpc::InscriptionStage;
 
@@ -108,7 +108,7 @@ impl Neuron {
                 if standing.slot == SlotState::Paid {
                     tracing::info!(job = %job_id, share_wei = %job.share, "paid");
                 }
-                self.journal.update(&job_id, |e| e.closed = Some(why.to_owned()))
+                self.journal.update(&job_id, |e| e.closed = Some(Closed { why: why.to_owned(), height }))
             }
             Next::Commit => match &entry.answer {
                 Some(answer) => {
@@ -188,20 +188,23 @@ impl Neuron {
                 Err(e) => return self.refused(job_id, step, e),
             },
         };
-        let mut signed = match self.sender.sign(&call, nonce, raises).await {
-            Ok(signed) => signed,
-            Err(e) => return self.refused(job_id, step, e),
-        };
-        signed.attempt = attempt;
-        self.journal.update(&job_id, |e| {
-            e.sent.insert(step, signed.clone());
-        })?;
-        match self.sender.broadcast(&signed).await {
-            Ok(()) => {
-                tracing::info!(job = %job_id, %step, tx = %signed.hash, "sent");
-                Ok(())
+        loop {
+            let mut signed = match self.sender.sign(&call, nonce, raises).await {
+                Ok(signed) => signed,
+                Err(e) => return self.refused(job_id, step, e),
+            };
+            signed.attempt = attempt;
+            self.journal.update(&job_id, |e| {
+                e.sent.insert(step, signed.clone());
+            })?;
+            match self.sender.broadcast(&signed).await {
+                Ok(()) => {
+                    tracing::info!(job = %job_id, %step, tx = %signed.hash, "sent");
+                    return Ok(());
+                }
+                Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
+                Err(e) => return self.refused(job_id, step, e),
             }
-            Err(e) => self.refused(job_id, step, e),
         }
     }
 

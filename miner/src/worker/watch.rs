@@ -29,6 +29,9 @@ pub(super) async fn watch(hub: &Hub, journal: &mut Journal, models: &[B256]) -> 
             tracing::warn!(height = cursor.next_height, "the chain's past has changed; reading jobs again");
             cursor.next_height.min(tip + 1).saturating_sub(REORG_DEPTH)
         };
+        if !same {
+            journal.reopen(from)?;
+        }
     }
     if from > tip {
         return Ok(());

@@ -1,0 +1,145 @@
+//! `bitai-devnet`: starts a devnet, prints how to use it, and runs until interrupted; `--once` runs one job.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use bitai_devnet::{Devnet, Options, banner, once};
+use bitai_miner::{
+    Failure,
+    cli::{DeviceArgs, SamplingArgs},
+    config::Layers,
+    datadir::DataDir,
+};
+use bitai_types::chain::RPC_PORT;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// A whole BitAI devnet: node with Bitcoin's regtest inside, funded accounts, contracts, one neuron.
+///
+/// `bitai-devnet miner ...` is the same as `bitai-miner ...`.
+#[derive(Debug, Parser)]
+#[command(name = "bitai-devnet", version, after_help = bitai_miner::exit::EXIT_CODES)]
+struct Cli {
+    /// Where models and the devnet's state live [default: the user's data directory + /bitai]
+    #[arg(long, env = "BITAI_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// JSON-RPC port on loopback; 0 = any free one
+    #[arg(long, default_value_t = RPC_PORT)]
+    port: u16,
+    /// Model to register and serve [default: the one of --gguf, or the only one there is]
+    #[arg(long, env = "BITAI_MODEL")]
+    model: Option<String>,
+    /// GGUF file to import where the model is not there yet
+    #[arg(long, value_name = "FILE")]
+    gguf: Option<PathBuf>,
+    /// Run one job for this prompt, print all of it, exit
+    #[arg(long, value_name = "PROMPT")]
+    once: Option<String>,
+    /// How to choose tokens (with --once).
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    /// Where the neuron computes.
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Start no neuron
+    #[arg(long)]
+    no_neuron: bool,
+    /// Throw the devnet's state away first (models stay)
+    #[arg(long)]
+    fresh: bool,
+    /// Most milliseconds between two Bitcoin blocks; 0 = make none
+    #[arg(long, value_name = "MS")]
+    block_interval_ms: Option<u64>,
+    /// How the banner calls the miner
+    #[arg(long, hide = true, default_value = "bitai-miner")]
+    program: String,
+    /// What to log, as in RUST_LOG
+    #[arg(long, env = "BITAI_LOG", default_value = "warn,bitai_miner=info")]
+    log: String,
+}
+
+fn main() -> ExitCode {
+    let mut args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|a| a == "miner") {
+        args.remove(1);
+        return bitai_miner::commands::main(args);
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
+    match start(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bitai-devnet: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn start(cli: &Cli) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&cli.log).map_err(|e| Failure::Usage(format!("--log: {e}")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime =
+        tokio::runtime::Runtime::new().map_err(|e| Failure::Internal(anyhow::Error::new(e).context("threads")))?;
+    runtime.block_on(run(cli))
+}
+
+async fn run(cli: &Cli) -> Result<(), Failure> {
+    let data = DataDir::resolve(cli.data_dir.clone())?;
+    if cli.fresh {
+        wipe(&data)?;
+    }
+    let options = Options {
+        device: Layers::read(&data)?.device(&cli.device),
+        data,
+        port: cli.port,
+        model: cli.model.clone(),
+        gguf: cli.gguf.clone(),
+        neuron: !cli.no_neuron,
+        block_interval_ms: cli.block_interval_ms,
+    };
+    let spinner = bitai_miner::progress::spinner("starting the devnet");
+    let started = tokio::select! {
+        started = Devnet::start(&options) => started,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted),
+    };
+    spinner.finish_and_clear();
+    let mut devnet = started?;
+    banner::print(&devnet, &cli.program).await?;
+    let result = match &cli.once {
+        Some(prompt) => once::run(&devnet, prompt, &cli.sampling).await,
+        None => tokio::select! {
+            failure = devnet.broken() => Err(failure),
+            () = ended() => Ok(()),
+        },
+    };
+    let stopped = devnet.stop().await;
+    result.and(stopped)
+}
+
+/// Ctrl-C, or the signal that service managers send.
+async fn ended() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut term) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}
+
+/// Removes the devnet's own directory, which this program made.
+fn wipe(data: &DataDir) -> Result<(), Failure> {
+    let dir = data.root().join("devnet");
+    // Not under the feet of a devnet that runs.
+    drop(bitai_miner::datadir::Lock::take(&dir)?);
+    match std::fs::remove_dir_all(&dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::disk(dir, e)),
+        _ => Ok(()),
+    }
+}
