@@ -1,0 +1,204 @@
+//! CPU kernels at SmolLM2-135M's sites, each beside the limit of this machine measured in the same run: a
+//! plain streaming read of memory for what reads weights once, multiply-adds in cache for what reuses them.
+//!
+//! `cargo bench -p bitai-benches --bench kernels [-- FILTER]`; `BITAI_THREADS` sets the threads (all cores).
+
+use std::{hint::black_box, time::Instant};
+
+use bitai_kernels::{
+    DType, HostTensor,
+    cpu::CpuOps,
+    num::Scale,
+    ops::{AttentionParams, HostWeight, KvSpan, Ops, QuantRows},
+    rows::kv_row_len,
+};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use rayon::prelude::*;
+
+/// SmolLM2-135M's linears: name, outputs, inputs, whether grouped.
+const SITES: [(&str, usize, usize, bool); 5] = [
+    ("q_or_o", 576, 576, false),
+    ("k_or_v", 192, 576, false),
+    ("gate_or_up", 1536, 576, false),
+    ("down", 576, 1536, false),
+    ("head", 49_152, 576, true),
+];
+/// Tokens of the prefill benches.
+const TOKENS: usize = 32;
+/// Keys of the attention bench.
+const KEYS: usize = 1024;
+/// Weights are laid out as copies beyond any cache, so that each call finds its own in memory.
+const COLD_BYTES: usize = 256 << 20;
+/// Rounds of a limit's measurement; the best counts.
+const ROUNDS: usize = 5;
+
+fn threads() -> usize {
+    std::env::var("BITAI_THREADS")
+        .ok()
+        .and_then(|t| t.parse().ok())
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
+}
+
+/// A reproducible byte stream in +-127.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    blake3::Hasher::new_derive_key("bitai kernels bench")
+        .finalize_xof()
+        .fill(&mut out);
+    out.iter_mut().filter(|b| **b == 0x80).for_each(|b| *b = 0);
+    out
+}
+
+/// As many copies of a weight as go beyond the caches.
+fn weights(n: usize, k: usize, grouped: bool) -> Vec<HostWeight> {
+    let copies = COLD_BYTES.div_ceil(n * k);
+    let q = bytes(n * k);
+    (0..copies)
+        .map(|_| HostWeight {
+            n,
+            k,
+            q: HostTensor::owned(DType::I8, n, k, q.clone()),
+            scales: vec![Scale { m: 40_000, e: -26 }; n],
+            mult: grouped.then(|| HostTensor::owned(DType::U8, n, k / 32, vec![7; n * k / 32])),
+            bias: None,
+        })
+        .collect()
+}
+
+fn quantised(rows: usize, cols: usize, group: usize, planes: u8) -> QuantRows {
+    let mut x = QuantRows::default();
+    x.reset(rows, cols, group, planes);
+    let raw = bytes(rows * cols);
+    for (q, b) in x.q.iter_mut().zip(raw) {
+        *q = i16::from(b.cast_signed()) * if planes == 2 { 256 } else { 1 };
+    }
+    x.scales.fill(Scale { m: 50_000, e: -28 });
+    x
+}
+
+/// Seconds of the best of a few rounds.
+fn best(mut f: impl FnMut()) -> f64 {
+    (0..ROUNDS)
+        .map(|_| {
+            let t = Instant::now();
+            f();
+            t.elapsed().as_secs_f64()
+        })
+        .fold(f64::MAX, f64::min)
+}
+
+/// Bytes a second of a plain streaming read on all threads.
+fn read_limit(ops: &CpuOps, memory: &[u64]) -> f64 {
+    let t = best(|| {
+        let sum = ops.scope(|| {
+            memory
+                .par_chunks(1 << 16)
+                .map(|c| c.iter().fold(0u64, |a, b| a ^ b))
+                .reduce(|| 0, |a, b| a ^ b)
+        });
+        black_box(sum);
+    });
+    size_of_val(memory) as f64 / t
+}
+
+fn linear(c: &mut Criterion) {
+    let ops = CpuOps::new(threads()).expect("a pool of the machine's threads");
+    let memory = vec![1u64; COLD_BYTES / 8];
+    for (name, n, k, grouped) in SITES {
+        let weights = weights(n, k, grouped);
+        for tokens in [1, TOKENS] {
+            let x = quantised(tokens, k, k, 2);
+            let mut out = vec![0; tokens * n];
+            let mut next = 0;
+            let mut call = || {
+                next = (next + 1) % weights.len();
+                ops.scope(|| ops.linear(&weights[next], &x, 16, black_box(&mut out)));
+            };
+            let limit = read_limit(&ops, &memory);
+            let calls = weights.len();
+            let seconds = best(|| (0..calls).for_each(|_| call())) / calls as f64;
+            println!(
+                "{name} x {tokens}: {:.2} GB/s of weights, {:.0} % of a plain read ({:.2} GB/s); {:.1} GMAC/s",
+                (n * k) as f64 / seconds / 1e9,
+                (n * k) as f64 / seconds / limit * 100.0,
+                limit / 1e9,
+                (tokens * n * k) as f64 / seconds / 1e9,
+            );
+            let mut group = c.benchmark_group(if tokens == 1 { "gemv" } else { "gemm" });
+            group.throughput(Throughput::Elements((tokens * n * k) as u64));
+            group.sample_size(20);
+            group.bench_function(name, |b| b.iter(&mut call));
+        }
+    }
+}
+
+fn attention(c: &mut Criterion) {
+    let ops = CpuOps::new(threads()).expect("a pool of the machine's threads");
+    let p = AttentionParams {
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        scale: Scale { m: 0xb8aa, e: -24 },
+        p_bits: 15,
+        window: 0,
+        causal: true,
+        f_out: 16,
+    };
+    let row_len = kv_row_len(p.kv_heads, p.head_dim);
+    let mut rows = bytes(KEYS * row_len);
+    // Scales of the usual size in every record: 64 integers, 4 bytes of scale, for K and for V.
+    for part in rows.chunks_exact_mut(p.head_dim + 4) {
+        part[p.head_dim..].copy_from_slice(&Scale { m: 50_000, e: -28 }.to_bytes());
+    }
+    let memory = vec![1u64; COLD_BYTES / 8];
+    for count in [1, TOKENS] {
+        let q = quantised(count, p.heads * p.head_dim, p.head_dim, 1);
+        let spans = [KvSpan {
+            rows: &rows,
+            row_len,
+            first: (KEYS - count) as u32,
+            count,
+        }];
+        let mut out = vec![0; count * p.heads * p.head_dim];
+        let mut call = || ops.scope(|| ops.attention(p, &q, &spans, black_box(&mut out)));
+        let seconds = best(|| (0..20).for_each(|_| call())) / 20.0;
+        let limit = read_limit(&ops, &memory);
+        println!(
+            "attention x {count} at {KEYS} keys: {:.1} ns a (query head, key); cache read at {:.0} % of a plain read ({:.2} GB/s)",
+            seconds * 1e9 / (count * p.heads * KEYS) as f64,
+            (count * rows.len()) as f64 / seconds / limit * 100.0,
+            limit / 1e9,
+        );
+        let mut group = c.benchmark_group("attention");
+        group.throughput(Throughput::Elements((count * p.heads * KEYS) as u64));
+        group.sample_size(20);
+        group.bench_function(format!("{count}x{KEYS}"), |b| b.iter(&mut call));
+    }
+}
+
+/// What a run of 32 tokens hashes: a KV row a layer and token, an `out` row at every 16th layer.
+fn hashing(c: &mut Criterion) {
+    let ops = CpuOps::new(threads()).expect("a pool of the machine's threads");
+    let (kv_len, out_len) = (kv_row_len(3, 64), 576 * 4);
+    let kv = bytes(TOKENS * 30 * kv_len);
+    let out = bytes(TOKENS * out_len);
+    let mut group = c.benchmark_group("hash");
+    group.throughput(Throughput::Bytes((kv.len() + out.len()) as u64));
+    group.sample_size(20);
+    group.bench_function("32_tokens", |b| {
+        b.iter(|| {
+            ops.scope(|| {
+                (0..TOKENS).into_par_iter().for_each(|t| {
+                    for row in kv[t * 30 * kv_len..][..30 * kv_len].chunks_exact(kv_len) {
+                        black_box(blake3::hash(row));
+                    }
+                    black_box(blake3::hash(&out[t * out_len..][..out_len]));
+                });
+            });
+        });
+    });
+}
+
+criterion_group!(benches, linear, attention, hashing);
+criterion_main!(benches);
