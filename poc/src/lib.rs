@@ -6,8 +6,10 @@
 //! `recheck` names where two traces part; `dispute` settles a quarrel between two players before a judge that
 //! sees only messages. Nothing here knows what a model pack is: programs and rows come from `kernels`.
 
+pub mod dispute;
 pub mod header;
 pub mod merkle;
+pub mod model_root;
 pub mod opening;
 pub mod recheck;
 pub mod slice;
@@ -15,7 +17,8 @@ pub mod transcript;
 
 pub use header::{Header, TraceRoot};
 pub use merkle::{MerkleError, MerkleProof};
-pub use opening::{LayerOpening, LayerRows, OpenError, TensorOpening, TokenNode, TokenOpening};
+pub use model_root::{Branches, Pack, TensorOpening};
+pub use opening::{KvOpening, LayerOpening, LayerRows, OpenError, RangeOpening, TokenNode, TokenOpening};
 pub use recheck::{Divergence, Verdict};
 pub use slice::{SliceError, SliceProof};
 pub use transcript::{DecodeError, Transcript, TranscriptError};

@@ -1,7 +1,6 @@
-//! What opens what: a token under a trace root, a layer's rows under a token's body, a piece of a row or of a
-//! weight tensor under its hash. Every check starts from roots that the verifier already has.
+//! What opens what: a token under a trace root, a layer's rows under a token's body, a byte range of a row or
+//! of a weight tensor under its hash. Every check starts from roots that the verifier already has.
 
-use alloy_primitives::B256;
 use bitai_kernels::{
     Hash,
     rows::{leaf_hash, merkle_root},
@@ -12,7 +11,7 @@ use thiserror::Error;
 use crate::{
     header::{Header, TraceRoot, token_node},
     merkle::{MerkleError, MerkleProof},
-    slice::{SliceError, SliceProof},
+    slice::{CHUNK, SliceError, SliceProof},
     transcript::Transcript,
 };
 
@@ -212,90 +211,113 @@ impl LayerOpening {
     }
 }
 
-/// A piece of the KV row of an earlier token, all the way from the trace root.
+/// Bytes `start .. end` of hashed bytes, as the 1 KiB chunks that hold them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeOpening(pub Vec<SliceProof>);
+
+impl RangeOpening {
+    /// Opens a range of `bytes`.
+    pub fn prove(bytes: &[u8], range: std::ops::Range<u64>) -> Result<Self, SliceError> {
+        let (first, last) = chunks_of(&range);
+        let total = bytes.len() as u64;
+        if range.start > range.end || range.end > total {
+            return Err(SliceError::Range {
+                index: last,
+                piece: CHUNK,
+                total,
+            });
+        }
+        (first..=last)
+            .map(|i| SliceProof::prove(bytes, CHUNK, i))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Checks the chunks against the hash of `total` bytes and gives the range's own bytes.
+    pub fn verify(
+        &self,
+        what: &'static str,
+        hash: &Hash,
+        total: u64,
+        range: std::ops::Range<u64>,
+    ) -> Result<Vec<u8>, OpenError> {
+        if range.start > range.end || range.end > total {
+            return Err(OpenError::Range {
+                what,
+                index: range.end,
+                count: total,
+            });
+        }
+        let (first, last) = chunks_of(&range);
+        let (expected, got) = (last - first + 1, self.0.len() as u64);
+        if got != expected {
+            let source = SliceError::Shape {
+                what: "chunks",
+                expected,
+                got,
+            };
+            return Err(OpenError::Slice { what, source });
+        }
+        let mut bytes = Vec::with_capacity(self.0.len() * 1024);
+        for (i, slice) in (first..).zip(&self.0) {
+            slice
+                .verify(hash, total, CHUNK, i)
+                .map_err(|source| OpenError::Slice { what, source })?;
+            bytes.extend_from_slice(&slice.bytes);
+        }
+        let at = |x: u64| usize::try_from(x - first * CHUNK).expect("inside the chunks just joined");
+        Ok(bytes[at(range.start)..at(range.end)].to_vec())
+    }
+
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(SliceProof::size).sum()
+    }
+}
+
+/// First and last chunk of a range; an empty range still has the chunk it lies in.
+fn chunks_of(range: &std::ops::Range<u64>) -> (u64, u64) {
+    let first = range.start / CHUNK;
+    (first, (range.end.max(range.start + 1) - 1) / CHUNK)
+}
+
+/// A byte range of the KV row of some token, all the way from the trace root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvOpening {
     /// The token under the trace root.
     pub token: TokenOpening,
     /// The layer under the token.
     pub layer: LayerOpening,
-    /// The piece under the row's hash.
-    pub slice: SliceProof,
+    /// The bytes under the row's hash.
+    pub range: RangeOpening,
 }
 
 impl KvOpening {
-    /// Checks piece `index` of `piece` bytes of the KV row (`total` bytes) of (`pos`, `layer`).
+    /// Checks it and gives bytes `range` of the KV row (`total` bytes) of (`pos`, `layer`).
     pub fn verify(
         &self,
         root: TraceRoot,
         header: &Header,
         outputs: u32,
         (pos, layer): (u32, u32),
-        (total, piece, index): (u64, u64, u64),
-    ) -> Result<&[u8], OpenError> {
+        total: u64,
+        range: std::ops::Range<u64>,
+    ) -> Result<Vec<u8>, OpenError> {
         self.token.verify(root, header, outputs, pos)?;
         self.layer.verify(&self.token.node.body, header, pos, layer)?;
-        self.slice
-            .verify(&self.layer.rows.kv, total, piece, index)
-            .map_err(|source| OpenError::Slice {
-                what: "KV row",
-                source,
-            })?;
-        Ok(&self.slice.bytes)
+        self.range.verify("KV row", &self.layer.rows.kv, total, range)
     }
 
     /// Bytes on the wire.
     pub fn size(&self) -> usize {
-        self.token.size() + self.layer.size() + self.slice.size()
-    }
-}
-
-/// A tensor's hash under a model root. The pack's tree has the manifest as leaf 0 and tensor `id` as leaf
-/// `id + 1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TensorOpening {
-    /// Plain BLAKE3 of the tensor's canonical bytes.
-    pub hash: Hash,
-    /// Its path.
-    pub proof: MerkleProof,
-}
-
-impl TensorOpening {
-    /// Opens tensor `id` of a pack whose leaves are manifest hash, then tensor hashes; `None` outside it.
-    pub fn prove(leaves: &[Hash], id: u32) -> Option<Self> {
-        let index = id.checked_add(1)?;
-        Some(Self {
-            hash: *leaves.get(index as usize)?,
-            proof: MerkleProof::prove(leaves, index)?,
-        })
-    }
-
-    /// Checks it against the root of a pack of `tensors` tensors.
-    pub fn verify(&self, model_root: B256, tensors: u32, id: u32) -> Result<(), OpenError> {
-        if id >= tensors || tensors == u32::MAX {
-            return Err(OpenError::Range {
-                what: "tensor",
-                index: id.into(),
-                count: tensors.into(),
-            });
-        }
-        self.proof
-            .verify(&model_root.0, tensors + 1, id + 1, &self.hash)
-            .map_err(|source| OpenError::Merkle {
-                what: "tensor",
-                source,
-            })
-    }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        32 + self.proof.size()
+        self.token.size() + self.layer.size() + self.range.size()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloy_primitives::B256;
     use bitai_kernels::{Trace, rows};
     use proptest::prelude::*;
 
@@ -342,11 +364,11 @@ mod tests {
         t
     }
 
-    fn kv_opening(t: &Transcript, pos: u32, layer: u32, index: u64) -> KvOpening {
+    fn kv_opening(t: &Transcript, pos: u32, layer: u32, range: std::ops::Range<u64>) -> KvOpening {
         KvOpening {
             token: TokenOpening::prove(t, pos).unwrap(),
             layer: LayerOpening::prove(pos, &layers(pos), layer).unwrap(),
-            slice: SliceProof::prove(&row(pos, layer), 1024, index).unwrap(),
+            range: RangeOpening::prove(&row(pos, layer), range).unwrap(),
         }
     }
 
@@ -356,6 +378,24 @@ mod tests {
         let kv: Vec<Hash> = rows.iter().map(|r| r.kv).collect();
         let out: Vec<Option<Hash>> = rows.iter().map(|r| r.out).collect();
         assert_eq!(LayerRows::body(3, &rows), rows::body_root(3, &kv, &out));
+    }
+
+    #[test]
+    fn rejects_a_range_of_other_chunks_or_outside_the_bytes() {
+        let bytes = row(1, 1);
+        let hash = *blake3::hash(&bytes).as_bytes();
+        let open = RangeOpening::prove(&bytes, 1000..1100).unwrap();
+        assert_eq!(
+            open.verify("row", &hash, 2600, 1000..1100).unwrap(),
+            bytes[1000..1100]
+        );
+        assert!(open.verify("row", &hash, 2600, 1000..1024).is_err());
+        assert!(open.verify("row", &hash, 2600, 2000..2100).is_err());
+        assert!(open.verify("row", &hash, 2600, 2599..2601).is_err());
+        #[allow(clippy::reversed_empty_ranges, reason = "what a hostile opening may ask for")]
+        let reversed = 1100..1000;
+        assert!(open.verify("row", &hash, 2600, reversed).is_err());
+        assert!(RangeOpening::prove(&bytes, 2600..4000).is_err());
     }
 
     #[test]
@@ -381,22 +421,6 @@ mod tests {
         assert!(layer.verify(&body, &h, 3, 1).is_err());
     }
 
-    #[test]
-    fn a_tensor_opens_under_the_model_root_and_the_manifest_is_no_tensor() {
-        let leaves: Vec<Hash> = (0u8..7).map(|i| [i; 32]).collect();
-        let root = B256::from(merkle_root(&leaves));
-        for id in 0..6 {
-            let open = TensorOpening::prove(&leaves, id).unwrap();
-            open.verify(root, 6, id).unwrap();
-            assert!(open.verify(root, 5, id).is_err());
-            assert!(open.verify(root, 7, id).is_err());
-            assert!(open.verify(root, 6, (id + 1) % 6).is_err());
-            assert!(open.verify(B256::ZERO, 6, id).is_err());
-        }
-        assert!(TensorOpening::prove(&leaves, 6).is_none());
-        assert!(TensorOpening::prove(&leaves, u32::MAX).is_none());
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
@@ -406,12 +430,18 @@ mod tests {
             let t = transcript(prompt, outputs);
             let (root, h) = (t.root().unwrap(), *t.header());
             let n = h.positions(outputs);
-            let (pos, layer, index) = (pick[0] % n, pick[1] % LAYERS, u64::from(pick[2] % 3));
-            let good = kv_opening(&t, pos, layer, index);
-            let check = |o: &KvOpening, root, outs, pos, layer, i| {
-                o.verify(root, &h, outs, (pos, layer), (2600, 1024, i)).is_ok()
+            let (pos, layer, start) = (pick[0] % n, pick[1] % LAYERS, u64::from(pick[2] % 2600));
+            let range = start..(start + 1 + at as u64 % 300).min(2600);
+            let good = kv_opening(&t, pos, layer, range.clone());
+            let check = |o: &KvOpening, root, outs, pos, layer| {
+                o.verify(root, &h, outs, (pos, layer), 2600, range.clone()).is_ok()
             };
-            prop_assert!(check(&good, root, outputs, pos, layer, index));
+            prop_assert!(check(&good, root, outputs, pos, layer));
+            let (a, b) = (range.start as usize, range.end as usize);
+            prop_assert_eq!(
+                &good.verify(root, &h, outputs, (pos, layer), 2600, range.clone()).unwrap(),
+                &row(pos, layer)[a..b]
+            );
             let mut bad = good.clone();
             let flip = |hash: &mut Hash| hash[at % 32] ^= 1;
             let (mut root2, mut outs2, mut pos2, mut layer2) = (root, outputs, pos, layer);
@@ -420,13 +450,13 @@ mod tests {
                 1 => match &mut bad.token.node.sampled { Some(t) => *t ^= 1, s => *s = Some(0) },
                 2 => flip(&mut bad.layer.rows.kv),
                 3 => match &mut bad.layer.rows.out { Some(o) => flip(o), o => *o = Some([9; 32]) },
-                4 => { let n = bad.slice.bytes.len(); bad.slice.bytes[at % n] ^= 4 }
+                4 => { let b = &mut bad.range.0[0].bytes; let n = b.len(); b[at % n] ^= 4 }
                 5 => outs2 += 1,
                 6 => flip(&mut root2.0.0),
                 7 => { if n == 1 { return Ok(()); } pos2 = (pos + 1) % n }
                 _ => layer2 = (layer + 1) % LAYERS,
             }
-            prop_assert!(!check(&bad, root2, outs2, pos2, layer2, index));
+            prop_assert!(!check(&bad, root2, outs2, pos2, layer2));
         }
     }
 }

@@ -81,7 +81,7 @@ pub const fn pieces(total: u64, piece: u64) -> u64 {
 }
 
 /// The chaining value of bytes that lie at `offset` of a longer input (never its root).
-fn subtree(offset: u64, bytes: &[u8]) -> ChainingValue {
+pub(crate) fn subtree(offset: u64, bytes: &[u8]) -> ChainingValue {
     blake3::Hasher::new()
         .set_input_offset(offset)
         .update(bytes)

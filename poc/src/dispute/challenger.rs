@@ -1,0 +1,413 @@
+//! An honest challenger: compares what is published with its own run, walks to the first difference and
+//! accuses the step that made it.
+
+use bitai_kernels::{Op, Sampler, program::SiteId, program_check::Shape};
+
+use super::{
+    Accusation, Ask, Challenge, DisputeError, Judge, Move, Player, Regenerate,
+    inner::{Side, SiteRow, is_whole_row},
+    judge::row_values,
+    levels::{linear_parts, next_height, part_len, part_of},
+    msg::{At, DrawFault, GroupAnswer, KeysAnswer},
+    player::{HeadKeys, tree_node},
+    published::Published,
+};
+use crate::merkle::height;
+
+/// A player who doubts a claim: its run is prompt and claimed output, once more as one prefill.
+pub struct Challenger<R> {
+    player: Player<R>,
+}
+
+/// The first index at which two lists differ.
+fn first_difference<T: PartialEq>(mine: &[T], theirs: &[T]) -> Option<u32> {
+    let i = mine.iter().zip(theirs).position(|(a, b)| a != b)?;
+    u32::try_from(i).ok()
+}
+
+/// What a challenger does: a move, or nothing that it could prove wrong.
+type Next = Result<Move, DisputeError>;
+
+fn ask(ask: Ask) -> Next {
+    Ok(Move::Ask(ask))
+}
+
+fn accuse(accusation: Accusation) -> Next {
+    Ok(Move::Accuse(Box::new(accusation)))
+}
+
+impl<R: Regenerate> Challenge for Challenger<R> {
+    fn next(&mut self, judge: &Judge) -> Move {
+        // Its own run failing it is the challenger's loss: it has nothing to accuse.
+        self.walk(judge).unwrap_or(Move::Resign)
+    }
+}
+
+impl<R: Regenerate> Challenger<R> {
+    /// A challenger with its own run.
+    pub fn new(player: Player<R>) -> Self {
+        Self { player }
+    }
+
+    /// From the root down to the first token that differs.
+    fn walk(&mut self, judge: &Judge) -> Next {
+        let n = judge.positions();
+        let mine = self.player.transcript.token_nodes();
+        let (mut h, mut index) = (height(n), 0u32);
+        while h > 0 {
+            let next = next_height(h);
+            let first = index << (h - next);
+            let Some(theirs) = judge.published().tokens.get(&(next, first)).map(|_| {
+                (first..first.saturating_add(1 << (h - next)))
+                    .map_while(|i| judge.published().tokens.get(&(next, i)).copied())
+                    .collect::<Vec<_>>()
+            }) else {
+                return ask(Ask::Tokens { height: h, index });
+            };
+            let differs = (first..)
+                .zip(&theirs)
+                .find(|(i, node)| tree_node(&mine, next, *i) != **node);
+            let Some((i, _)) = differs else {
+                return Ok(Move::Resign);
+            };
+            (h, index) = (next, i);
+        }
+        self.token(judge, index)
+    }
+
+    /// The first unit that differs.
+    fn token(&mut self, judge: &Judge, pos: u32) -> Next {
+        let Some(theirs) = judge.published().token.get(&pos) else {
+            return ask(Ask::Token { pos });
+        };
+        let none = DisputeError::Kind("my run has no such token");
+        let rows = self.player.rows(pos)?;
+        let sampled = theirs.node.sampled.is_some();
+        let units = rows.units(&self.player.units, sampled).ok_or(none.clone())?;
+        let layers = rows.layers(&self.player.program, judge.header()).ok_or(none)?;
+        // A layer whose hashes differ although its unit agrees contradicts itself once its unit is published.
+        let by_unit = first_difference(&units, &theirs.units);
+        let by_layer = first_difference(&layers, &theirs.layers).map(|l| l + 1);
+        let by_token = (rows.sampled() != theirs.node.sampled).then(|| self.player.units.count(true) - 1);
+        let Some(unit) = by_unit.into_iter().chain(by_layer).chain(by_token).min() else {
+            return Ok(Move::Resign);
+        };
+        let Some(commits) = judge.published().units.get(&(pos, unit)) else {
+            return ask(Ask::Unit { pos, unit });
+        };
+        let first = self.player.units.sites(unit).start;
+        let mine = rows
+            .commits(&self.player.units, unit)
+            .ok_or(DisputeError::Kind("my run has no such unit"))?;
+        match first_difference(&mine, commits) {
+            Some(i) => self.site(judge, pos, first + i),
+            None => Ok(Move::Resign),
+        }
+    }
+
+    /// The first site that differs: all its inputs agree.
+    fn site(&mut self, judge: &Judge, pos: u32, site: SiteId) -> Next {
+        let op = judge.op(site)?.clone();
+        if is_whole_row(&op) {
+            return accuse(Accusation::WholeRow {
+                pos,
+                site,
+                inputs: self.player.open_whole(judge, pos, site)?,
+                tensor: self.player.open_op_tensor(pos, &op)?,
+            });
+        }
+        if let Op::Sample { .. } = op {
+            return self.sampled(judge, pos, site);
+        }
+        let (mine, theirs) = (self.player.my_commit(pos, site)?, judge.commit(pos, site)?);
+        for side in [Side::Data, Side::Scales] {
+            if mine.hash(side) != theirs.hash(side) {
+                return self.row(judge, pos, site, side, &op);
+            }
+        }
+        Ok(Move::Resign)
+    }
+
+    /// The first element of a row that differs.
+    fn row(&mut self, judge: &Judge, pos: u32, site: SiteId, side: Side, op: &Op) -> Next {
+        let (bytes, piece) = self.player.side(pos, site, side)?;
+        let (count, _) = Published::pieces_of(&self.player.units, site, side).unwrap_or((1, piece));
+        let mut index = 0;
+        if count > 1 {
+            let Some(theirs) = judge.published().rows.get(&(pos, site, side)) else {
+                return ask(Ask::Row { pos, site, side });
+            };
+            match first_difference(&row_values(&bytes, piece), theirs) {
+                Some(i) => index = i,
+                None => return Ok(Move::Resign),
+            }
+        }
+        let Some(theirs) = judge.published().pieces.get(&(pos, site, side, index)) else {
+            return ask(Ask::Piece {
+                pos,
+                site,
+                side,
+                index,
+            });
+        };
+        let start = u64::from(index) * piece;
+        let from = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
+        let Some(byte) = first_difference(&bytes[from..], theirs) else {
+            return Ok(Move::Resign);
+        };
+        let size = self.player.units.element_len(site, side).unwrap_or(1);
+        let element = u32::try_from((start + u64::from(byte)) / size).unwrap_or(u32::MAX);
+        let at = At { pos, site, element };
+        match op {
+            Op::Linear { .. } => self.linear(judge, at),
+            Op::Attention { .. } => self.attention(judge, at),
+            Op::Quant { .. } => self.quant(judge, at, side),
+            Op::Embed { .. } => self.embed(judge, at),
+            _ => Ok(Move::Resign),
+        }
+    }
+
+    fn linear(&mut self, judge: &Judge, at: At) -> Next {
+        let At { pos, site, element } = at;
+        let Op::Linear {
+            weight,
+            k,
+            k_segments,
+            ..
+        } = *judge.op(site)?
+        else {
+            return Ok(Move::Resign);
+        };
+        let Some(theirs) = judge.published().sums.get(&at) else {
+            return ask(Ask::Sum { pos, site, element });
+        };
+        if let Some(part) = first_difference(&self.player.linear_sums(at)?, theirs) {
+            let range = linear_parts(k, k_segments.into())[part as usize].clone();
+            return accuse(Accusation::LinearPart {
+                at,
+                part,
+                x: self
+                    .player
+                    .open_input(judge, (pos, site, 0), Side::Data, range.clone())?,
+                w: self.player.open_weights(&weight, k, element, range)?,
+            });
+        }
+        let one = u64::from(element)..u64::from(element) + 1;
+        accuse(Accusation::LinearFinish {
+            at,
+            x_scales: self
+                .player
+                .open_input(judge, (pos, site, 0), Side::Scales, 0..k_segments.into())?,
+            w_scale: self.player.open_tensor(weight.scale, one.clone())?,
+            bias: weight
+                .bias
+                .map(|id| self.player.open_tensor(id, one))
+                .transpose()?,
+        })
+    }
+
+    fn embed(&mut self, judge: &Judge, at: At) -> Next {
+        let Op::Embed { weight, .. } = *judge.op(at.site)? else {
+            return Ok(Move::Resign);
+        };
+        let Some(id) = judge.input_id(at.pos) else {
+            return Ok(Move::Resign);
+        };
+        let k = judge.program().d_model;
+        accuse(Accusation::Embed {
+            at,
+            w: self
+                .player
+                .open_weights(&weight, k, id, at.element..at.element + 1)?,
+            w_scale: self
+                .player
+                .open_tensor(weight.scale, u64::from(id)..u64::from(id) + 1)?,
+        })
+    }
+
+    fn attention(&mut self, judge: &Judge, at: At) -> Next {
+        let At { pos, site, element } = at;
+        let Some(theirs) = judge.published().keys.get(&at) else {
+            return ask(Ask::Keys { pos, site, element });
+        };
+        let mine = self.player.head_keys(at)?;
+        if let Some(wrong) = wrong_max(&mine, theirs) {
+            let (key, make) = wrong;
+            let key = Box::new(self.player.open_key(judge, at, key)?);
+            return accuse(make(at, key));
+        }
+        let Some(part) = first_difference(&mine.parts(), &theirs.parts) else {
+            return Ok(Move::Resign);
+        };
+        let Some(shares) = judge.published().key_parts.get(&(at, part)) else {
+            return ask(Ask::KeyPart {
+                pos,
+                site,
+                element,
+                part,
+            });
+        };
+        let count = u32::try_from(mine.shares.len()).unwrap_or(u32::MAX);
+        let range = part_of(&(0..count), part_len(count), part);
+        let own = &mine.shares[range.start as usize..range.end as usize];
+        let Some(i) = first_difference(own, shares) else {
+            return Ok(Move::Resign);
+        };
+        let key = Box::new(self.player.open_key(judge, at, mine.lo + range.start + i)?);
+        accuse(Accusation::Key { at, key })
+    }
+
+    fn quant(&mut self, judge: &Judge, at: At, side: Side) -> Next {
+        let At { pos, site, element } = at;
+        let (Op::Quant { wht, .. }, Some(Shape::Quant { group: len, .. })) =
+            (judge.op(site)?.clone(), self.player.units.shape(site))
+        else {
+            return Ok(Move::Resign);
+        };
+        let wht = u32::from(wht);
+        let group = if side == Side::Scales {
+            element
+        } else {
+            element / len
+        };
+        let Some(theirs) = judge.published().groups.get(&(pos, site, group)).copied() else {
+            return ask(Ask::Group { pos, site, group });
+        };
+        let mine = self.player.group(pos, site, group)?;
+        let mut block = |e: u32| {
+            let range = if wht == 0 {
+                e..e + 1
+            } else {
+                e / wht * wht..(e / wht + 1) * wht
+            };
+            self.player.open_input(judge, (pos, site, 0), Side::Data, range)
+        };
+        let pick = |g: &GroupAnswer, raw: bool| if raw { g.raw } else { g.max };
+        for raw in [true, false] {
+            let (my, their) = (pick(&mine, raw), pick(&theirs, raw));
+            if my.value < their.value {
+                // Nothing reaches that magnitude, so its index does not attain it.
+                let at = At {
+                    element: their.at,
+                    ..at
+                };
+                return accuse(Accusation::AbsMaxNotAttained {
+                    at,
+                    raw,
+                    block: block(their.at)?,
+                });
+            }
+            if my.value > their.value {
+                let at = At { element: my.at, ..at };
+                return accuse(Accusation::AbsMaxExceeded {
+                    at,
+                    raw,
+                    block: block(my.at)?,
+                });
+            }
+        }
+        if side == Side::Scales {
+            let at = At {
+                element: group * len,
+                ..at
+            };
+            return accuse(Accusation::GroupScale { at });
+        }
+        accuse(Accusation::QuantElement {
+            at,
+            block: block(element)?,
+        })
+    }
+
+    fn sampled(&mut self, judge: &Judge, pos: u32, site: SiteId) -> Next {
+        let Some(token) = judge.published().token.get(&pos).and_then(|t| t.node.sampled) else {
+            return Ok(Move::Resign);
+        };
+        let path = (pos, site, 0);
+        let logit = |p: &mut Player<R>, id: u32| p.open_input(judge, path, Side::Data, id..id + 1);
+        if matches!(self.player.sampler, Sampler::Greedy) {
+            let rows = self.player.rows(pos)?;
+            let Some(SiteRow::Token(id)) = rows.row(site) else {
+                return Ok(Move::Resign);
+            };
+            return accuse(Accusation::GreedyExceeded {
+                pos,
+                id: *id,
+                sampled: logit(&mut self.player, token)?,
+                better: self.player.open_more(path, *id)?,
+            });
+        }
+        let Some(theirs) = judge.published().draws.get(&pos) else {
+            return ask(Ask::Draw { pos });
+        };
+        let mine = self.player.draw(pos, token)?;
+        let mut head = |what, id| {
+            let logit = logit(&mut self.player, id)?;
+            accuse(Accusation::DrawHead { pos, what, id, logit })
+        };
+        if mine.max.value < theirs.max.value {
+            return head(DrawFault::MaxNotAttained, theirs.max.at);
+        }
+        if mine.max.value > theirs.max.value {
+            return head(DrawFault::MaxExceeded, mine.max.at);
+        }
+        if mine.p != theirs.p {
+            return head(DrawFault::Sampled, token);
+        }
+        // The sums are judged under their thresholds; a threshold that is none of its id's falls here.
+        let parts = self.player.draw_parts(pos, theirs, token)?;
+        let Some(part) = first_difference(&parts, &theirs.parts) else {
+            let logit = logit(&mut self.player, theirs.threshold.1)?;
+            let what = DrawFault::Threshold;
+            return accuse(Accusation::DrawHead {
+                pos,
+                what,
+                id: theirs.threshold.1,
+                logit,
+            });
+        };
+        let Some(subs) = judge.published().draw_parts.get(&(pos, part)) else {
+            return ask(Ask::DrawPart { pos, part });
+        };
+        let own = self.player.draw_part(pos, theirs, token, part)?;
+        let Some(sub) = first_difference(&own, subs) else {
+            return Ok(Move::Resign);
+        };
+        let ids = super::leaf_draw::draw_sub(judge.program().vocab, part, sub);
+        let logits = self.player.open_input(judge, path, Side::Data, ids)?;
+        accuse(Accusation::DrawIds {
+            pos,
+            part,
+            sub,
+            logits,
+        })
+    }
+}
+
+/// Builds one of the four accusations about a maximum.
+type MaxAccusation = fn(At, Box<super::msg::KeyOpening>) -> Accusation;
+
+/// Which published maximum of a head is wrong, the key that shows it, and how to say so.
+fn wrong_max(mine: &HeadKeys, theirs: &KeysAnswer) -> Option<(u32, MaxAccusation)> {
+    let score = |key: u32| mine.scores.get(key.checked_sub(mine.lo)? as usize).copied();
+    let weighted = |key: u32| {
+        mine.weighted_scores
+            .get(key.checked_sub(mine.lo)? as usize)
+            .copied()?
+    };
+    if score(theirs.max.at) != Some(theirs.max.value) {
+        return Some((theirs.max.at, |at, key| Accusation::MaxNotAttained { at, key }));
+    }
+    if mine.max.value > theirs.max.value {
+        return Some((mine.max.at, |at, key| Accusation::MaxExceeded { at, key }));
+    }
+    match (mine.weighted, theirs.weighted) {
+        (_, Some(t)) if weighted(t.at) != Some(t.value) => {
+            Some((t.at, |at, key| Accusation::WeightedNotAttained { at, key }))
+        }
+        (Some(m), t) if t.is_none_or(|t| m.value > t.value) => {
+            Some((m.at, |at, key| Accusation::WeightedExceeded { at, key }))
+        }
+        _ => None,
+    }
+}

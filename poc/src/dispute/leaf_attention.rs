@@ -1,0 +1,162 @@
+//! The leaves of attention: one key's score, its share, and the two maxima of a head.
+
+use bitai_kernels::{
+    Op,
+    num::Scale,
+    reference::attention::{dot, exp, score, unit, weight, weighted_score},
+    rows::{kv_record_len, kv_record_offset},
+};
+
+use super::{
+    DisputeError, Judge,
+    inner::{Side, quant_from_bytes},
+    leaf::Step,
+    levels::{part_len, part_of},
+    msg::{At, KeyOpening, KeyShare, one_scale},
+};
+
+/// What one opened key gives: its score and V.
+struct Key {
+    score: i32,
+    v_scale: Scale,
+    value: i8,
+}
+
+impl Judge {
+    /// Opens a key's record under the claimed root and the query's head, and scores it.
+    fn open_key(&self, at: At, key: &KeyOpening) -> Result<Key, DisputeError> {
+        let Op::Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            scale_m,
+            scale_e,
+            ..
+        } = *self.op(at.site)?
+        else {
+            return Err(DisputeError::Kind("not an attention"));
+        };
+        let range = self.keys_range(at)?;
+        if !range.contains(&key.key) {
+            return Err(DisputeError::Range {
+                what: "key",
+                got: key.key.into(),
+                count: range.end.into(),
+            });
+        }
+        let layer = self.program.sites[at.site as usize]
+            .layer
+            .ok_or(DisputeError::Kind("attention outside a layer"))?;
+        let (head, element) = (at.element / head_dim, (at.element % head_dim) as usize);
+        let d = head_dim as usize;
+        let kv_head = (head / (heads / kv_heads)) as usize;
+        let start = kv_record_offset(kv_head, d) as u64;
+        let bytes = key.kv.verify(
+            self.claimed,
+            &self.header,
+            self.output_count(),
+            (key.key, layer),
+            self.units.kv_row_len,
+            start..start + kv_record_len(d) as u64,
+        )?;
+        let (k, v) = bytes.split_at(kv_record_len(d) / 2);
+        let input = self.input(at.site, 0)?;
+        let commit = self.opened(at.pos, input, &key.q.site)?;
+        let elements = head * head_dim..(head + 1) * head_dim;
+        let q = self.range_bytes(input, &commit, Side::Data, &key.q.range, elements)?;
+        let q_scale = self.range_bytes(input, &commit, Side::Scales, &key.q_scale, head..head + 1)?;
+        let k_ints: Vec<i8> = k[..d].iter().map(|b| b.cast_signed()).collect();
+        let q_ints = quant_from_bytes(self.planes(input), &q);
+        Ok(Key {
+            score: score(
+                dot(&q_ints, &k_ints),
+                one_scale(&q_scale),
+                one_scale(&k[d..]),
+                Scale {
+                    m: scale_m,
+                    e: scale_e,
+                },
+            ),
+            v_scale: one_scale(&v[d..]),
+            value: v[element].cast_signed(),
+        })
+    }
+
+    /// One key's published share, weight and value.
+    pub(super) fn key(&self, at: At, key: &KeyOpening) -> Step {
+        let Op::Attention { p_bits, .. } = *self.op(at.site)? else {
+            return Err(DisputeError::Kind("not an attention"));
+        };
+        let head = self
+            .published
+            .keys
+            .get(&at)
+            .ok_or(DisputeError::Unpublished("the sums over keys"))?;
+        let opened = self.open_key(at, key)?;
+        let range = self.keys_range(at)?;
+        let len = part_len(range.end - range.start);
+        let part = (key.key - range.start) / len;
+        let in_part = (key.key - part_of(&range, len, part).start) as usize;
+        let claimed = self
+            .published
+            .key_parts
+            .get(&(at, part))
+            .and_then(|p| p.get(in_part))
+            .ok_or(DisputeError::Unpublished("the part with this key"))?;
+        let share = exp(opened.score, head.max.value);
+        let right = KeyShare {
+            exp: share,
+            weight: head.weighted.map_or(0, |w| {
+                weight(share, opened.v_scale, unit(w.value, head.max.value), p_bits)
+            }),
+            value: opened.value,
+        };
+        Ok((right == *claimed, "one key's probability and value"))
+    }
+
+    /// "Not attained": whether the published maximum is that of its own key.
+    pub(super) fn max_attained(&self, at: At, key: &KeyOpening, weighted: bool) -> Step {
+        let head = self
+            .published
+            .keys
+            .get(&at)
+            .ok_or(DisputeError::Unpublished("the sums over keys"))?;
+        let opened = self.open_key(at, key)?;
+        if weighted {
+            let max = head
+                .weighted
+                .ok_or(DisputeError::Kind("no weighted maximum is published"))?;
+            if max.at != key.key {
+                return Err(DisputeError::Kind("the opened key is not the published one"));
+            }
+            let right = weighted_score(opened.score, opened.v_scale) == Some(max.value);
+            return Ok((right, "the largest weighted score is attained"));
+        }
+        if head.max.at != key.key {
+            return Err(DisputeError::Kind("the opened key is not the published one"));
+        }
+        Ok((opened.score == head.max.value, "the largest score is attained"))
+    }
+
+    /// "Exceeded by j": whether the published maximum bounds another key.
+    pub(super) fn max_bounds(&self, at: At, key: &KeyOpening, weighted: bool) -> Step {
+        let head = self
+            .published
+            .keys
+            .get(&at)
+            .ok_or(DisputeError::Unpublished("the sums over keys"))?;
+        let opened = self.open_key(at, key)?;
+        if weighted {
+            let right = match (weighted_score(opened.score, opened.v_scale), head.weighted) {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(score), Some(max)) => score <= max.value,
+            };
+            return Ok((right, "the largest weighted score bounds every key"));
+        }
+        Ok((
+            opened.score <= head.max.value,
+            "the largest score bounds every key",
+        ))
+    }
+}

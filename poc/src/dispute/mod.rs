@@ -1,0 +1,106 @@
+//! The dispute: a challenger walks down a defendant's own commitments to one integer step, and a judge that
+//! sees only the job, the model root, the claimed trace root and the messages executes that step.
+//!
+//! The tree is published lazily: an [`Ask`] names a node whose parent is published, the [`Answer`] must hash
+//! to it, and stays there for everyone. An [`Accusation`] names one step whose inputs the tree (and the model
+//! root) already fix; the judge executes it with `kernels::reference` and one side has lost. A challenger
+//! needs no commitment of its own: at the first wrong step all inputs are what it computed too, so it can
+//! open them, and a step that is right convicts nobody.
+//!
+//! Levels: trace root -> token (256-ary) -> its layers and units -> sites of a unit -> pieces of a row ->
+//! element -> parts of its sum. [`rounds_max`] counts them.
+
+mod challenger;
+mod game;
+pub mod inner;
+mod judge;
+mod leaf;
+mod leaf_attention;
+mod leaf_draw;
+mod leaf_quant;
+pub mod levels;
+pub mod msg;
+mod openings;
+mod player;
+mod published;
+mod regenerate;
+#[cfg(test)]
+mod tests;
+
+use thiserror::Error;
+
+pub use challenger::Challenger;
+pub use game::{Challenge, Defend, Game, Move, MoveRecord, Side as GameSide, play};
+pub use judge::Judge;
+pub use levels::{Maxima, rounds_max};
+pub use msg::{Accusation, Answer, Ask};
+pub use player::Player;
+pub use published::Published;
+pub use regenerate::{Regenerate, RunnerRegen, TokenRows};
+
+use crate::{opening::OpenError, slice::SliceError};
+
+/// How a dispute ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The defendant's commitments are wrong.
+    Guilty(Ground),
+    /// This challenger was wrong, or fell silent. Others may still challenge.
+    Cleared(Ground),
+}
+
+/// What decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// A side let its clock run out.
+    Silence,
+    /// Published nodes contradict each other or the public output.
+    Contradiction(&'static str),
+    /// The judge executed this step.
+    Step(&'static str),
+}
+
+/// Why a move does not count. The mover may try another; the clock goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DisputeError {
+    /// The dispute is over.
+    #[error("the dispute is decided")]
+    Decided,
+    /// The program cannot be disputed.
+    #[error("program: {0}")]
+    Program(String),
+    /// The job, its output and the model do not belong together.
+    #[error("setup: {0}")]
+    Setup(String),
+    /// The parent of what is asked or accused is not published.
+    #[error("{0} is not published yet")]
+    Unpublished(&'static str),
+    /// What is asked is published already.
+    #[error("this node is published already")]
+    Published,
+    /// Nothing open has this id.
+    #[error("no open ask has this id")]
+    NotAsked,
+    /// An index outside the trace, program or row.
+    #[error("{what} {got} of {count}")]
+    Range {
+        /// What was indexed.
+        what: &'static str,
+        /// The index.
+        got: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// The move does not fit the site.
+    #[error("{0}")]
+    Kind(&'static str),
+    /// An answer that does not lead to its parent or breaks a rule.
+    #[error("answer: {0}")]
+    Answer(&'static str),
+    /// An opening fails.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A slice fails.
+    #[error(transparent)]
+    Slice(#[from] SliceError),
+}

@@ -1,0 +1,594 @@
+//! The messages of a dispute: what a challenger asks for, what a defendant publishes, and the accusations that
+//! end a game in one executed step. Sizes are what the packed fields take on the wire.
+
+use alloy_primitives::B256;
+use bitai_kernels::{Hash, num::Scale, program::SiteId, reference::sample::Threshold};
+use serde::{Deserialize, Serialize};
+
+use super::inner::{Side, SiteCommit};
+use crate::{
+    merkle::MerkleProof,
+    model_root::TensorOpening,
+    opening::{KvOpening, LayerRows, RangeOpening, TokenNode},
+};
+
+/// Tag of an ask's id.
+pub const ASK_TAG: &[u8; 16] = b"bitai/ask/v0\0\0\0\0";
+
+/// A node of the published tree that the challenger pays to see. Its parent must be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Ask {
+    /// The nodes beneath node `index` at `height` of the token tree, one level of the game down.
+    Tokens {
+        /// Height above the token nodes.
+        height: u32,
+        /// Index at that height.
+        index: u32,
+    },
+    /// A token with its layers' rows and its units' roots.
+    Token {
+        /// Position.
+        pos: u32,
+    },
+    /// The commitments of a unit's sites.
+    Unit {
+        /// Position.
+        pos: u32,
+        /// The unit.
+        unit: u32,
+    },
+    /// Chaining values of the pieces of a row.
+    Row {
+        /// Position.
+        pos: u32,
+        /// The site.
+        site: SiteId,
+        /// Which of its byte strings.
+        side: Side,
+    },
+    /// One piece's bytes.
+    Piece {
+        /// Position.
+        pos: u32,
+        /// The site.
+        site: SiteId,
+        /// Which of its byte strings.
+        side: Side,
+        /// Which piece.
+        index: u32,
+    },
+    /// The partial sums of one element of a linear.
+    Sum {
+        /// Position.
+        pos: u32,
+        /// The linear.
+        site: SiteId,
+        /// The element.
+        element: u32,
+    },
+    /// The maxima and partial sums over keys of one element of an attention.
+    Keys {
+        /// Position.
+        pos: u32,
+        /// The attention.
+        site: SiteId,
+        /// The element.
+        element: u32,
+    },
+    /// The keys of one part of that sum, one by one.
+    KeyPart {
+        /// Position.
+        pos: u32,
+        /// The attention.
+        site: SiteId,
+        /// The element.
+        element: u32,
+        /// Which part.
+        part: u32,
+    },
+    /// The maxima of one group of a quantised row.
+    Group {
+        /// Position.
+        pos: u32,
+        /// The quantisation.
+        site: SiteId,
+        /// The group.
+        group: u32,
+    },
+    /// Maximum, threshold and partial sums over ids of a random draw.
+    Draw {
+        /// Position.
+        pos: u32,
+    },
+    /// The parts of one part of those sums.
+    DrawPart {
+        /// Position.
+        pos: u32,
+        /// Which part.
+        part: u32,
+    },
+}
+
+impl Ask {
+    /// The words of its canonical form: kind, then the fields, unused ones 0.
+    fn words(&self) -> [u32; 5] {
+        let s = |side| u32::from(side == Side::Scales);
+        match *self {
+            Ask::Tokens { height, index } => [0, height, index, 0, 0],
+            Ask::Token { pos } => [1, pos, 0, 0, 0],
+            Ask::Unit { pos, unit } => [2, pos, unit, 0, 0],
+            Ask::Row { pos, site, side } => [3, pos, site, s(side), 0],
+            Ask::Piece {
+                pos,
+                site,
+                side,
+                index,
+            } => [4, pos, site, s(side), index],
+            Ask::Sum { pos, site, element } => [5, pos, site, element, 0],
+            Ask::Keys { pos, site, element } => [6, pos, site, element, 0],
+            Ask::KeyPart {
+                pos,
+                site,
+                element,
+                part,
+            } => [7, pos, site, element, part],
+            Ask::Group { pos, site, group } => [8, pos, site, group, 0],
+            Ask::Draw { pos } => [9, pos, 0, 0, 0],
+            Ask::DrawPart { pos, part } => [10, pos, part, 0, 0],
+        }
+    }
+
+    /// What an answer names, so that a replay after a reorg is refused: H(tag, job, claimed root, words).
+    pub fn id(&self, job: &B256, root: &B256) -> Hash {
+        let mut h = blake3::Hasher::new();
+        h.update(ASK_TAG);
+        h.update(job.as_slice());
+        h.update(root.as_slice());
+        for word in self.words() {
+            h.update(&word.to_le_bytes());
+        }
+        *h.finalize().as_bytes()
+    }
+
+    /// Bytes on the wire: the words; the dispute is named by the transaction.
+    pub const fn size(&self) -> usize {
+        20
+    }
+}
+
+/// A largest value and the place that attains it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Max<T> {
+    /// The value.
+    pub value: T,
+    /// Its index: an element of a group, a key's position, a token id.
+    pub at: u32,
+}
+
+/// Sums over some keys of one head and element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct KeySums {
+    /// Sum of weight times value.
+    pub acc: i64,
+    /// Sum of the keys' shares of Z.
+    pub z: u64,
+}
+
+/// One key's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyShare {
+    /// Share of Z.
+    pub exp: u32,
+    /// Probability times V scale, in the head's unit.
+    pub weight: u32,
+    /// V's integer.
+    pub value: i8,
+}
+
+/// What an attention's element is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeysAnswer {
+    /// Largest score.
+    pub max: Max<i32>,
+    /// Largest weighted score; none where every V scale is zero.
+    pub weighted: Option<Max<i64>>,
+    /// The sums of each part of the keys.
+    pub parts: Vec<KeySums>,
+}
+
+/// What a quantised group is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupAnswer {
+    /// Largest magnitude before the transform (of the group as it is where there is none).
+    pub raw: Max<u32>,
+    /// Largest magnitude after it; equal to `raw` where there is none.
+    pub max: Max<u32>,
+}
+
+/// Sums over some ids of a random draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DrawSums {
+    /// Ids that top-k keeps.
+    pub k_count: u32,
+    /// Their mass.
+    pub k_mass: u64,
+    /// Ids that the final threshold keeps.
+    pub count: u32,
+    /// Their mass.
+    pub mass: u64,
+    /// Mass of those below the sampled id.
+    pub below: u64,
+}
+
+impl DrawSums {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 4 + 8 + 4 + 8 + 8;
+
+    /// The sums of a list of parts; `None` on overflow.
+    pub fn total(parts: &[DrawSums]) -> Option<DrawSums> {
+        parts.iter().try_fold(DrawSums::default(), |a, b| {
+            Some(DrawSums {
+                k_count: a.k_count.checked_add(b.k_count)?,
+                k_mass: a.k_mass.checked_add(b.k_mass)?,
+                count: a.count.checked_add(b.count)?,
+                mass: a.mass.checked_add(b.mass)?,
+                below: a.below.checked_add(b.below)?,
+            })
+        })
+    }
+}
+
+/// What a random draw is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawAnswer {
+    /// Largest logit.
+    pub max: Max<i32>,
+    /// Where top-k cuts, `(0, u32::MAX)` where it does not.
+    pub k_threshold: (u32, u32),
+    /// Where top-p cuts: probability and id of the last kept.
+    pub threshold: (u32, u32),
+    /// The sampled id's probability.
+    pub p: u32,
+    /// The sums of each part of the ids.
+    pub parts: Vec<DrawSums>,
+}
+
+impl DrawAnswer {
+    /// The thresholds as the spec has them: top-k's, then top-p's.
+    pub fn thresholds(&self) -> (Threshold, Threshold) {
+        let t = |(p, id)| Threshold { p, id };
+        (t(self.k_threshold), t(self.threshold))
+    }
+}
+
+/// A published node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Ask::Tokens`]: the nodes, left to right.
+    Tokens(Vec<Hash>),
+    /// To [`Ask::Token`].
+    Token {
+        /// Body root and sampled token.
+        node: TokenNode,
+        /// Each layer's hashes.
+        layers: Vec<LayerRows>,
+        /// The root of each unit.
+        units: Vec<Hash>,
+    },
+    /// To [`Ask::Unit`]: the sites in order.
+    Unit(Vec<SiteCommit>),
+    /// To [`Ask::Row`]: the pieces in order.
+    Row(Vec<Hash>),
+    /// To [`Ask::Piece`].
+    Piece(Vec<u8>),
+    /// To [`Ask::Sum`]: the parts of each K segment, segments in order.
+    Sum(Vec<i64>),
+    /// To [`Ask::Keys`].
+    Keys(KeysAnswer),
+    /// To [`Ask::KeyPart`].
+    KeyPart(Vec<KeyShare>),
+    /// To [`Ask::Group`].
+    Group(GroupAnswer),
+    /// To [`Ask::Draw`].
+    Draw(DrawAnswer),
+    /// To [`Ask::DrawPart`].
+    DrawPart(Vec<DrawSums>),
+}
+
+impl Answer {
+    /// Bytes on the wire, with the 32 that name the ask.
+    pub fn size(&self) -> usize {
+        32 + match self {
+            Answer::Tokens(h) | Answer::Row(h) => h.len() * 32,
+            Answer::Token { node, layers, units } => {
+                let layers: usize = layers.iter().map(|l| 33 + l.out.map_or(0, |_| 32)).sum();
+                33 + node.sampled.map_or(0, |_| 4) + layers + units.len() * 32
+            }
+            Answer::Unit(sites) => sites.iter().map(SiteCommit::size).sum(),
+            Answer::Piece(bytes) => bytes.len(),
+            Answer::Sum(parts) => parts.len() * 8,
+            Answer::Keys(a) => 8 + 1 + a.weighted.map_or(0, |_| 12) + a.parts.len() * 16,
+            Answer::KeyPart(keys) => keys.len() * 9,
+            Answer::Group(_) => 16,
+            Answer::Draw(a) => 8 + 8 + 8 + 4 + a.parts.len() * DrawSums::SIZE,
+            Answer::DrawPart(parts) => parts.len() * DrawSums::SIZE,
+        }
+    }
+}
+
+/// A site's commitment: taken from a published unit, or opened under a published unit's root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitOpening {
+    /// The commitment.
+    pub commit: SiteCommit,
+    /// Its path to the unit's root; none where the unit is published.
+    pub proof: Option<MerkleProof>,
+}
+
+impl CommitOpening {
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        self.commit.size() + 1 + self.proof.as_ref().map_or(0, MerkleProof::size)
+    }
+}
+
+/// A byte range of an input row of the accused site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputOpening {
+    /// The input site's commitment.
+    pub site: CommitOpening,
+    /// The bytes.
+    pub range: RangeOpening,
+}
+
+impl InputOpening {
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        self.site.size() + self.range.size()
+    }
+}
+
+/// A whole input row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WholeInput {
+    /// The input site's commitment.
+    pub site: CommitOpening,
+    /// Bytes of the elements.
+    pub data: Vec<u8>,
+    /// Bytes of the scales (empty for int32 rows).
+    pub scales: Vec<u8>,
+}
+
+/// One K and one V head of one key, and the query's head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyOpening {
+    /// The key's position.
+    pub key: u32,
+    /// Its record of the KV head, under the claimed root.
+    pub kv: KvOpening,
+    /// The query head's integers.
+    pub q: InputOpening,
+    /// Its scale.
+    pub q_scale: RangeOpening,
+}
+
+/// Where an accused element is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct At {
+    /// Position.
+    pub pos: u32,
+    /// Site.
+    pub site: SiteId,
+    /// Element of its row (for a quantisation's group moves: of the row, too).
+    pub element: u32,
+}
+
+/// The weights that one part of a linear's element needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightOpening {
+    /// The integers.
+    pub q: TensorOpening,
+    /// The multipliers of their groups, where the weight is grouped.
+    pub mult: Option<TensorOpening>,
+}
+
+/// The step that the challenger says is wrong, with what the judge needs to execute it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Accusation {
+    /// A part of a linear's sum.
+    LinearPart {
+        /// The element.
+        at: At,
+        /// The part.
+        part: u32,
+        /// The row's integers.
+        x: InputOpening,
+        /// The weights.
+        w: WeightOpening,
+    },
+    /// A linear's requantisation of its published parts.
+    LinearFinish {
+        /// The element.
+        at: At,
+        /// All scales of the input row.
+        x_scales: InputOpening,
+        /// The weight row's scale.
+        w_scale: TensorOpening,
+        /// The bias, where the weight has one.
+        bias: Option<TensorOpening>,
+    },
+    /// One key's published numbers.
+    Key {
+        /// The element.
+        at: At,
+        /// The key.
+        key: Box<KeyOpening>,
+    },
+    /// The published largest score is not the score of its key.
+    MaxNotAttained {
+        /// The element.
+        at: At,
+        /// That key.
+        key: Box<KeyOpening>,
+    },
+    /// A key's score exceeds the published largest one.
+    MaxExceeded {
+        /// The element.
+        at: At,
+        /// The key that exceeds it.
+        key: Box<KeyOpening>,
+    },
+    /// The published largest weighted score is not that of its key.
+    WeightedNotAttained {
+        /// The element.
+        at: At,
+        /// That key.
+        key: Box<KeyOpening>,
+    },
+    /// A key's weighted score exceeds the published one.
+    WeightedExceeded {
+        /// The element.
+        at: At,
+        /// The key that exceeds it.
+        key: Box<KeyOpening>,
+    },
+    /// The published absmax of a group is not the magnitude at its index.
+    AbsMaxNotAttained {
+        /// An element of the group.
+        at: At,
+        /// Whether the maximum before the transform is meant.
+        raw: bool,
+        /// The input block that holds the index.
+        block: InputOpening,
+    },
+    /// The input exceeds the published absmax.
+    AbsMaxExceeded {
+        /// The element that does.
+        at: At,
+        /// Whether the maximum before the transform is meant.
+        raw: bool,
+        /// Its input block.
+        block: InputOpening,
+    },
+    /// A group's published scale does not follow from its absmax.
+    GroupScale {
+        /// An element of the group.
+        at: At,
+    },
+    /// A quantised element does not follow from its input and the group's absmax.
+    QuantElement {
+        /// The element.
+        at: At,
+        /// Its input block.
+        block: InputOpening,
+    },
+    /// Another id has a larger logit, or an equal one and a lower id.
+    GreedyExceeded {
+        /// Position.
+        pos: u32,
+        /// The better id.
+        id: u32,
+        /// The sampled id's logit.
+        sampled: InputOpening,
+        /// The better id's logit.
+        better: RangeOpening,
+    },
+    /// A number of a draw's head is wrong: executed on one logit.
+    DrawHead {
+        /// Position.
+        pos: u32,
+        /// Which number.
+        what: DrawFault,
+        /// The id whose logit decides.
+        id: u32,
+        /// The logit.
+        logit: InputOpening,
+    },
+    /// The sums of one published smallest part are wrong.
+    DrawIds {
+        /// Position.
+        pos: u32,
+        /// The part.
+        part: u32,
+        /// The part of that part.
+        sub: u32,
+        /// Its logits.
+        logits: InputOpening,
+    },
+    /// An embedding's element.
+    Embed {
+        /// The element.
+        at: At,
+        /// The table's integer.
+        w: WeightOpening,
+        /// The row's scale.
+        w_scale: TensorOpening,
+    },
+    /// A cheap op's whole output row.
+    WholeRow {
+        /// Position.
+        pos: u32,
+        /// The site.
+        site: SiteId,
+        /// Its input rows.
+        inputs: Vec<WholeInput>,
+        /// Its gains or its row of the rotary table.
+        tensor: Option<TensorOpening>,
+    },
+}
+
+/// Which number of a draw's head is accused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DrawFault {
+    /// The largest logit is not the logit at its id.
+    MaxNotAttained,
+    /// A logit exceeds the largest.
+    MaxExceeded,
+    /// The threshold's probability is not that of its id.
+    Threshold,
+    /// The sampled id's probability.
+    Sampled,
+}
+
+impl Accusation {
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        let weight = |w: &WeightOpening| w.q.size() + w.mult.as_ref().map_or(0, TensorOpening::size);
+        let key = |k: &KeyOpening| 4 + k.kv.size() + k.q.size() + k.q_scale.size();
+        1 + match self {
+            Accusation::LinearPart { x, w, .. } => 16 + x.size() + weight(w),
+            Accusation::LinearFinish {
+                x_scales,
+                w_scale,
+                bias,
+                ..
+            } => 12 + x_scales.size() + w_scale.size() + bias.as_ref().map_or(0, TensorOpening::size),
+            Accusation::Key { key: k, .. }
+            | Accusation::MaxNotAttained { key: k, .. }
+            | Accusation::MaxExceeded { key: k, .. }
+            | Accusation::WeightedNotAttained { key: k, .. }
+            | Accusation::WeightedExceeded { key: k, .. } => 12 + key(k),
+            Accusation::AbsMaxNotAttained { block, .. } | Accusation::AbsMaxExceeded { block, .. } => {
+                13 + block.size()
+            }
+            Accusation::GroupScale { .. } => 12,
+            Accusation::QuantElement { block, .. } => 12 + block.size(),
+            Accusation::GreedyExceeded { sampled, better, .. } => 8 + sampled.size() + better.size(),
+            Accusation::DrawHead { logit, .. } => 9 + logit.size(),
+            Accusation::DrawIds { logits, .. } => 12 + logits.size(),
+            Accusation::Embed { w, w_scale, .. } => 12 + weight(w) + w_scale.size(),
+            Accusation::WholeRow { inputs, tensor, .. } => {
+                let rows: usize = inputs
+                    .iter()
+                    .map(|i| i.site.size() + i.data.len() + i.scales.len())
+                    .sum();
+                8 + rows + tensor.as_ref().map_or(0, TensorOpening::size)
+            }
+        }
+    }
+}
+
+/// Scales of an opening's bytes: one.
+pub fn one_scale(bytes: &[u8]) -> Scale {
+    bytes.first_chunk().map_or(Scale::ZERO, |b| Scale::from_bytes(*b))
+}

@@ -1,0 +1,245 @@
+//! How a challenger opens the inputs of the first wrong step: they are what it computed too, so its own rows
+//! prove them under the defendant's nodes.
+
+use bitai_kernels::{
+    Hash, Op,
+    program::{SiteId, Weight},
+    reference::linear::GROUP,
+    rows::{kv_record_len, kv_record_offset},
+};
+
+use super::{
+    DisputeError, Judge, Player, Regenerate,
+    inner::{Side, SiteCommit, unit_leaves},
+    msg::{At, CommitOpening, InputOpening, KeyOpening, WeightOpening, WholeInput},
+};
+use crate::{
+    merkle::{MerkleProof, fold, height, width},
+    model_root::TensorOpening,
+    opening::{KvOpening, LayerOpening, RangeOpening, TokenNode, TokenOpening},
+};
+
+impl<R: Regenerate> Player<R> {
+    /// A site's commitment, by reference to a published unit or with its path.
+    pub(super) fn open_commit(
+        &mut self,
+        judge: &Judge,
+        pos: u32,
+        site: SiteId,
+    ) -> Result<CommitOpening, DisputeError> {
+        let missing = DisputeError::Kind("my run has no such site");
+        if let Some(commit) = judge.published().commit(&self.units, pos, site) {
+            return Ok(CommitOpening { commit, proof: None });
+        }
+        let unit = self.units.unit_of(site).ok_or(missing.clone())?;
+        let first = self.units.sites(unit).start;
+        let commits = self
+            .rows(pos)?
+            .commits(&self.units, unit)
+            .ok_or(missing.clone())?;
+        let proof = MerkleProof::prove(&unit_leaves(first, &commits), site - first);
+        Ok(CommitOpening {
+            commit: *commits.get((site - first) as usize).ok_or(missing)?,
+            proof,
+        })
+    }
+
+    /// Elements of one side of my row.
+    fn open_elements(
+        &mut self,
+        pos: u32,
+        site: SiteId,
+        side: Side,
+        elements: std::ops::Range<u32>,
+    ) -> Result<RangeOpening, DisputeError> {
+        let (bytes, _) = self.side(pos, site, side)?;
+        let size = self.units.element_len(site, side).unwrap_or(1);
+        let range = u64::from(elements.start) * size..u64::from(elements.end) * size;
+        Ok(RangeOpening::prove(&bytes, range)?)
+    }
+
+    /// Elements of input `i` of a site.
+    pub(super) fn open_input(
+        &mut self,
+        judge: &Judge,
+        (pos, site, i): (u32, SiteId, usize),
+        side: Side,
+        elements: std::ops::Range<u32>,
+    ) -> Result<InputOpening, DisputeError> {
+        let (input, _) = self.input(pos, site, i)?;
+        Ok(InputOpening {
+            site: self.open_commit(judge, pos, input)?,
+            range: self.open_elements(pos, input, side, elements)?,
+        })
+    }
+
+    /// One more element of an input whose commitment another opening holds.
+    pub(super) fn open_more(
+        &mut self,
+        (pos, site, i): (u32, SiteId, usize),
+        element: u32,
+    ) -> Result<RangeOpening, DisputeError> {
+        let (input, _) = self.input(pos, site, i)?;
+        self.open_elements(pos, input, Side::Data, element..element + 1)
+    }
+
+    /// All input rows of a site.
+    pub(super) fn open_whole(
+        &mut self,
+        judge: &Judge,
+        pos: u32,
+        site: SiteId,
+    ) -> Result<Vec<WholeInput>, DisputeError> {
+        let count = self
+            .program
+            .sites
+            .get(site as usize)
+            .map_or(0, |s| s.inputs.len());
+        (0..count)
+            .map(|i| {
+                let (input, row) = self.input(pos, site, i)?;
+                Ok(WholeInput {
+                    site: self.open_commit(judge, pos, input)?,
+                    data: row.bytes(Side::Data).unwrap_or_default(),
+                    scales: row.bytes(Side::Scales).unwrap_or_default(),
+                })
+            })
+            .collect()
+    }
+
+    /// Elements of a tensor.
+    pub(super) fn open_tensor(
+        &self,
+        id: u32,
+        range: std::ops::Range<u64>,
+    ) -> Result<TensorOpening, DisputeError> {
+        self.pack
+            .open(id, range)
+            .ok_or(DisputeError::Kind("the pack has no such elements"))
+    }
+
+    /// Weights `range` of row `row`.
+    pub(super) fn open_weights(
+        &self,
+        ids: &Weight,
+        k: u32,
+        row: u32,
+        range: std::ops::Range<u32>,
+    ) -> Result<WeightOpening, DisputeError> {
+        let group = u32::try_from(GROUP).expect("a small constant");
+        let span = |width: u32, r: std::ops::Range<u32>| {
+            let start = u64::from(row) * u64::from(width);
+            start + u64::from(r.start)..start + u64::from(r.end)
+        };
+        Ok(WeightOpening {
+            q: self.open_tensor(ids.q, span(k, range.clone()))?,
+            mult: ids
+                .mult
+                .map(|id| {
+                    let groups = range.start / group..range.end.div_ceil(group);
+                    self.open_tensor(id, span(k / group, groups))
+                })
+                .transpose()?,
+        })
+    }
+
+    /// The tensor that a cheap op reads: a norm's gains, or the position's row of the rotary table.
+    pub(super) fn open_op_tensor(&self, pos: u32, op: &Op) -> Result<Option<TensorOpening>, DisputeError> {
+        match op {
+            Op::RmsNorm { gain, group, .. } => self.open_tensor(*gain, 0..u64::from(*group)).map(Some),
+            Op::Rope { table, head_dim, .. } => {
+                let start = u64::from(pos) * u64::from(*head_dim);
+                self.open_tensor(*table, start..start + u64::from(*head_dim))
+                    .map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A node of the defendant's token tree: published, or mine where it lies before the disputed token.
+    fn their_node(&self, judge: &Judge, mine: &[Hash], h: u32, index: u32) -> Option<Hash> {
+        if let Some(node) = judge.published().tokens.get(&(h, index)) {
+            return Some(*node);
+        }
+        let n = judge.positions();
+        if h == 0 {
+            return mine.get(index as usize).copied();
+        }
+        let last = width(n, h - 1);
+        let children = (2 * index..(2 * index + 2).min(last))
+            .map(|i| self.their_node(judge, mine, h - 1, i))
+            .collect::<Option<Vec<_>>>()?;
+        fold(n, h - 1, h, index, &children)
+    }
+
+    /// The defendant's token `key` (at or before the disputed `pos`) under the claimed root.
+    fn open_token(&self, judge: &Judge, pos: u32, key: u32) -> Option<TokenOpening> {
+        let node = if key == pos {
+            judge.published().token.get(&pos)?.node
+        } else {
+            TokenNode {
+                body: *self.transcript.body_roots().get(key as usize)?,
+                sampled: self.transcript.sampled_at(key),
+            }
+        };
+        let mine = self.transcript.token_nodes();
+        let n = judge.positions();
+        let siblings = (0..height(n))
+            .map(|h| (h, (key >> h) ^ 1))
+            .filter(|(h, i)| *i < width(n, *h))
+            .map(|(h, i)| self.their_node(judge, &mine, h, i))
+            .collect::<Option<Vec<_>>>()?;
+        Some(TokenOpening {
+            node,
+            proof: MerkleProof(siblings),
+        })
+    }
+
+    /// One key of an attention's head.
+    pub(super) fn open_key(&mut self, judge: &Judge, at: At, key: u32) -> Result<KeyOpening, DisputeError> {
+        let missing = DisputeError::Kind("my run has no such key");
+        let Some(Op::Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        }) = self.op(at.site).cloned()
+        else {
+            return Err(DisputeError::Kind("not an attention"));
+        };
+        let layer = self.program.sites[at.site as usize].layer.unwrap_or(0);
+        let layers = if key == at.pos {
+            judge.published().token.get(&key).map(|t| t.layers.clone())
+        } else {
+            self.rows(key)?.layers(&self.program, judge.header())
+        };
+        let layers = layers.ok_or(missing.clone())?;
+        let head = at.element / head_dim;
+        let (d, kv_head) = (head_dim as usize, (head / (heads / kv_heads)) as usize);
+        let start = kv_record_offset(kv_head, d) as u64;
+        let row = self.regen.kv(key, layer)?;
+        let kv = KvOpening {
+            token: self.open_token(judge, at.pos, key).ok_or(missing.clone())?,
+            layer: LayerOpening::prove(key, &layers, layer).ok_or(missing)?,
+            range: RangeOpening::prove(&row, start..start + kv_record_len(d) as u64)?,
+        };
+        let q = self.open_input(
+            judge,
+            (at.pos, at.site, 0),
+            Side::Data,
+            head * head_dim..(head + 1) * head_dim,
+        )?;
+        let (input, _) = self.input(at.pos, at.site, 0)?;
+        let q_scale = self.open_elements(at.pos, input, Side::Scales, head..head + 1)?;
+        Ok(KeyOpening { key, kv, q, q_scale })
+    }
+
+    /// My commitment of a site.
+    pub(super) fn my_commit(&mut self, pos: u32, site: SiteId) -> Result<SiteCommit, DisputeError> {
+        let rows = self.rows(pos)?;
+        let row = rows
+            .row(site)
+            .ok_or(DisputeError::Kind("my run has no such site"))?;
+        Ok(row.commit())
+    }
+}

@@ -1,0 +1,255 @@
+//! Regenerating a token's inner rows: nobody stores them while mining; whoever is asked runs the tokens again
+//! under a probe.
+
+use std::collections::HashMap;
+
+use bitai_kernels::{
+    KernelError, Op, Probe, Program, Runner, Sampler, SeqStep, SiteRows, num::Scale, program::SiteId,
+    program_check::Shape, rows::merkle_root,
+};
+
+use super::{
+    DisputeError,
+    inner::{SiteCommit, SiteRow, Units, kv_row, unit_root},
+};
+use crate::{
+    header::Header,
+    opening::{LayerRows, TokenNode},
+};
+
+/// Every site's row for one token; the sites after the layers only where the token samples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRows(pub Vec<Option<SiteRow>>);
+
+impl TokenRows {
+    /// A site's row.
+    pub fn row(&self, site: SiteId) -> Option<&SiteRow> {
+        self.0.get(site as usize)?.as_ref()
+    }
+
+    /// Commitments of a unit's sites; `None` where a row is missing.
+    pub fn commits(&self, units: &Units, unit: u32) -> Option<Vec<SiteCommit>> {
+        units.sites(unit).map(|s| Some(self.row(s)?.commit())).collect()
+    }
+
+    /// Roots of all units of a token.
+    pub fn units(&self, units: &Units, sampled: bool) -> Option<Vec<[u8; 32]>> {
+        (0..units.count(sampled))
+            .map(|u| Some(unit_root(units.sites(u).start, &self.commits(units, u)?)))
+            .collect()
+    }
+
+    /// The hashes of every layer's committed rows.
+    pub fn layers(&self, program: &Program, header: &Header) -> Option<Vec<LayerRows>> {
+        let mut kv = vec![None; program.layers as usize];
+        let mut out = kv.clone();
+        for (site, s) in (0u32..).zip(&program.sites) {
+            let Some(l) = s.layer else { continue };
+            match (&s.op, self.row(site).map(SiteRow::commit)) {
+                (Op::KvAppend { .. }, Some(SiteCommit::Kv(h))) => kv[l as usize] = Some(h),
+                (Op::Out, Some(SiteCommit::Acts(h))) if header.has_out(l) => out[l as usize] = Some(h),
+                _ => {}
+            }
+        }
+        kv.into_iter()
+            .zip(out)
+            .map(|(kv, out)| Some(LayerRows { kv: kv?, out }))
+            .collect()
+    }
+
+    /// The sampled id, where the token samples.
+    pub fn sampled(&self) -> Option<u32> {
+        match self.0.last()? {
+            Some(SiteRow::Token(id)) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The token's node.
+    pub fn node(&self, pos: u32, program: &Program, header: &Header) -> Option<TokenNode> {
+        let leaves: Vec<[u8; 32]> = (0u32..)
+            .zip(self.layers(program, header)?)
+            .map(|(l, rows)| rows.hash(pos, l))
+            .collect();
+        Some(TokenNode {
+            body: merkle_root(&leaves),
+            sampled: self.sampled(),
+        })
+    }
+}
+
+/// Gives a player its own inner rows again.
+pub trait Regenerate {
+    /// Every site's row of position `pos`.
+    fn token(&mut self, pos: u32) -> Result<TokenRows, DisputeError>;
+
+    /// The canonical KV row of (`pos`, `layer`).
+    fn kv(&mut self, pos: u32, layer: u32) -> Result<Vec<u8>, DisputeError>;
+}
+
+/// Regenerates with any backend: prompt and output once more as one prefill, under a probe.
+pub struct RunnerRegen {
+    runner: Box<dyn Runner>,
+    ids: Vec<u32>,
+    prompt: u32,
+    sampler: Sampler,
+    cached: Option<(u32, TokenRows)>,
+    kv: HashMap<(u32, u32), Vec<u8>>,
+    kv_until: u32,
+}
+
+impl RunnerRegen {
+    /// `ids` are the ids that were run (prompt, then outputs but the last), `prompt` how many are the prompt.
+    pub fn new(runner: Box<dyn Runner>, ids: Vec<u32>, prompt: u32, sampler: Sampler) -> Self {
+        Self {
+            runner,
+            ids,
+            prompt,
+            sampler,
+            cached: None,
+            kv: HashMap::new(),
+            kv_until: 0,
+        }
+    }
+
+    /// Runs positions `0 ..= pos` and keeps the rows of `pos` and every KV row.
+    fn run(&mut self, pos: u32) -> Result<(), DisputeError> {
+        let failed = |e: KernelError| DisputeError::Setup(e.to_string());
+        let count = self.ids.len() as u64;
+        let tokens = self.ids.get(..=pos as usize).ok_or(DisputeError::Range {
+            what: "position",
+            got: pos.into(),
+            count,
+        })?;
+        let program = self.runner.program().clone();
+        let units = Units::new(&program)?;
+        let mut probe = Keep {
+            pos,
+            rows: vec![None; program.sites.len()],
+            kv: HashMap::new(),
+            units: &units,
+            program: &program,
+        };
+        let seq = self.runner.open(pos + 1).map_err(failed)?;
+        let step = SeqStep {
+            seq,
+            tokens,
+            sample: u32::from(pos + 1 >= self.prompt),
+            sampler: &self.sampler,
+        };
+        let done = self.runner.step(&[step], Some(&mut probe));
+        self.runner.close(seq);
+        done.map_err(failed)?;
+        let Keep { rows, kv, .. } = probe;
+        self.kv.extend(kv);
+        self.kv_until = self.kv_until.max(pos + 1);
+        self.cached = Some((pos, TokenRows(rows)));
+        Ok(())
+    }
+}
+
+impl Regenerate for RunnerRegen {
+    fn token(&mut self, pos: u32) -> Result<TokenRows, DisputeError> {
+        if self.cached.as_ref().is_none_or(|(p, _)| *p != pos) {
+            self.run(pos)?;
+        }
+        match &self.cached {
+            Some((_, rows)) => Ok(rows.clone()),
+            None => Err(DisputeError::Setup("the run left no rows".into())),
+        }
+    }
+
+    fn kv(&mut self, pos: u32, layer: u32) -> Result<Vec<u8>, DisputeError> {
+        if pos >= self.kv_until {
+            self.run(pos)?;
+        }
+        self.kv
+            .get(&(pos, layer))
+            .cloned()
+            .ok_or_else(|| DisputeError::Setup(format!("layer {layer} caches no row")))
+    }
+}
+
+/// The probe: all rows of one position, the KV rows of all.
+struct Keep<'a> {
+    pos: u32,
+    rows: Vec<Option<SiteRow>>,
+    kv: HashMap<(u32, u32), Vec<u8>>,
+    units: &'a Units,
+    program: &'a Program,
+}
+
+impl Keep<'_> {
+    /// Row `i` of a block.
+    fn row(&self, site: SiteId, rows: &SiteRows, i: usize) -> Option<SiteRow> {
+        let shape = self.units.shape(site)?;
+        Some(match (rows, shape) {
+            (SiteRows::Acts { cols, data }, _) => SiteRow::Acts(data.get(i * cols..(i + 1) * cols)?.to_vec()),
+            (SiteRows::Tokens(ids), _) => SiteRow::Token(*ids.get(i)?),
+            (
+                SiteRows::Quant {
+                    cols,
+                    groups,
+                    data,
+                    scales,
+                },
+                shape,
+            ) => {
+                let data = data.get(i * cols..(i + 1) * cols)?;
+                let scales: Vec<Scale> = scales
+                    .get(i * groups..(i + 1) * groups)?
+                    .iter()
+                    .map(|(m, e)| Scale { m: *m, e: *e })
+                    .collect();
+                match shape {
+                    Shape::Kv => SiteRow::Kv(self.kv_row(data, &scales)),
+                    Shape::Quant { planes, .. } => SiteRow::Quant {
+                        planes,
+                        data: data.to_vec(),
+                        scales,
+                    },
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    /// The probe shows K and V head by head; the canonical row pads them to chunks.
+    fn kv_row(&self, data: &[i16], scales: &[Scale]) -> Vec<u8> {
+        let d = self.program.head_dim as usize;
+        let half = |first: usize| -> (Vec<i16>, Vec<Scale>) {
+            (
+                data.chunks(d).skip(first).step_by(2).flatten().copied().collect(),
+                scales.iter().skip(first).step_by(2).copied().collect(),
+            )
+        };
+        let ((k, ks), (v, vs)) = (half(0), half(1));
+        kv_row(d, (&k, &ks), (&v, &vs))
+    }
+}
+
+impl Probe for Keep<'_> {
+    fn site(&mut self, site: SiteId, first: u32, rows: &SiteRows) {
+        let count = match rows {
+            SiteRows::Acts { cols, data } => data.len() / cols.max(&1),
+            SiteRows::Quant { cols, data, .. } => data.len() / cols.max(&1),
+            SiteRows::Tokens(ids) => ids.len(),
+        };
+        let layer = self.program.sites.get(site as usize).and_then(|s| s.layer);
+        let caches = self.units.shape(site) == Some(Shape::Kv);
+        for (pos, i) in (first..).zip(0..count) {
+            if !caches && pos != self.pos {
+                continue;
+            }
+            let row = self.row(site, rows, i);
+            if let (Some(SiteRow::Kv(bytes)), Some(layer)) = (&row, layer) {
+                self.kv.insert((pos, layer), bytes.clone());
+            }
+            if pos == self.pos
+                && let Some(slot) = self.rows.get_mut(site as usize)
+            {
+                *slot = row;
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a judge refuses before and between moves.
+
+use super::*;
+
+#[test]
+fn rejects_a_program_that_is_not_the_models() {
+    let model = Model::new(1);
+    let job = small(&model, Sampler::GREEDY);
+    let claim = model.decode(&job, &job.input_ids, None);
+    let root = claim.transcript.root().unwrap();
+    let outputs = claim.transcript.outputs().to_vec();
+    let mut other = (*model.program).clone();
+    other.context += 1;
+    let branches = model.pack().branches();
+    let judge = Judge::new(job.clone(), outputs.clone(), root, other, branches);
+    assert!(matches!(judge, Err(DisputeError::Setup(_))));
+    let mut long = outputs;
+    long.push(1);
+    let judge = Judge::new(job, long, root, (*model.program).clone(), branches);
+    assert!(matches!(judge, Err(DisputeError::Setup(_))));
+}
+
+#[test]
+fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
+    let model = Model::new(1);
+    let job = small(&model, Sampler::GREEDY);
+    let mut claim = model.decode(&job, &job.input_ids, None);
+    let root = claim.transcript.root().unwrap();
+    let mut judge = model.judge_root(&job, &claim.transcript.outputs().to_vec(), root);
+    let side = inner::Side::Data;
+    for ask in [
+        Ask::Token { pos: 3 },
+        Ask::Unit { pos: 3, unit: 0 },
+        Ask::Row {
+            pos: 3,
+            site: 1,
+            side,
+        },
+        Ask::Piece {
+            pos: 3,
+            site: 1,
+            side,
+            index: 0,
+        },
+        Ask::Sum {
+            pos: 3,
+            site: 3,
+            element: 0,
+        },
+        Ask::Group {
+            pos: 3,
+            site: 2,
+            group: 0,
+        },
+        Ask::Draw { pos: 9 },
+        Ask::DrawPart { pos: 9, part: 0 },
+    ] {
+        assert!(
+            matches!(judge.ask(ask), Err(DisputeError::Unpublished(_))),
+            "{ask:?}"
+        );
+    }
+    for ask in [
+        Ask::Tokens { height: 0, index: 0 },
+        Ask::Tokens { height: 5, index: 0 },
+        Ask::Tokens { height: 4, index: 1 },
+        Ask::Token { pos: 12 },
+    ] {
+        assert!(
+            matches!(judge.ask(ask), Err(DisputeError::Range { .. })),
+            "{ask:?}"
+        );
+    }
+    let ask = Ask::Tokens { height: 4, index: 0 };
+    let id = judge.ask(ask).unwrap();
+    let Answer::Tokens(mut nodes) = claim.respond(&ask).unwrap() else {
+        panic!()
+    };
+    assert_eq!(
+        judge.answer([0; 32], Answer::Tokens(nodes.clone())),
+        Err(DisputeError::NotAsked)
+    );
+    nodes[2][0] ^= 1;
+    let bad = Answer::Tokens(nodes.clone());
+    assert!(matches!(judge.answer(id, bad), Err(DisputeError::Answer(_))));
+    nodes[2][0] ^= 1;
+    assert_eq!(judge.answer(id, Answer::Tokens(nodes.clone())), Ok(None));
+    assert_eq!(judge.ask(ask), Err(DisputeError::Published));
+    assert_eq!(
+        judge.answer(id, Answer::Tokens(nodes)),
+        Err(DisputeError::NotAsked)
+    );
+}
+
+#[test]
+fn silence_loses_for_whoever_is_to_move() {
+    let model = Model::new(1);
+    let job = small(&model, Sampler::GREEDY);
+    let claim = model.decode(&job, &job.input_ids, None);
+    let root = claim.transcript.root().unwrap();
+    let judge = || model.judge_root(&job, claim.transcript.outputs(), root);
+    assert_eq!(judge().timeout(), Verdict::Cleared(Ground::Silence));
+    let mut asked = judge();
+    asked.ask(Ask::Tokens { height: 4, index: 0 }).unwrap();
+    assert_eq!(asked.timeout(), Verdict::Guilty(Ground::Silence));
+    assert_eq!(
+        asked.ask(Ask::Tokens { height: 4, index: 0 }),
+        Err(DisputeError::Decided)
+    );
+}
+
+#[test]
+fn convicts_a_root_that_nobody_computed() {
+    let model = Model::new(1);
+    let job = small(&model, Sampler::GREEDY);
+    let mut claim = model.decode(&job, &job.input_ids, None);
+    let outputs = claim.transcript.outputs().to_vec();
+    let game = challenge_claim(&model, &job, &outputs, TraceRoot(NOBODYS), &mut claim);
+    assert_eq!(game.verdict, Verdict::Guilty(Ground::Silence));
+}
+
+#[test]
+fn an_ask_names_its_dispute() {
+    let (a, b) = (B256::repeat_byte(1), B256::repeat_byte(2));
+    let ask = Ask::Token { pos: 1 };
+    assert_ne!(ask.id(&a, &b), ask.id(&b, &a));
+    assert_ne!(ask.id(&a, &b), Ask::Unit { pos: 1, unit: 0 }.id(&a, &b));
+}
+
+#[test]
+fn decode_and_prefill_give_one_root_and_one_inner_transcript() {
+    let model = Model::new(2);
+    for sampler in [Sampler::GREEDY, random(0, 65_536)] {
+        let job = small(&model, sampler);
+        let mut a = model.decode(&job, &job.input_ids, None);
+        let mut b = model.recheck(&job, &a.transcript.outputs().to_vec(), None);
+        assert_eq!(a.transcript, b.transcript);
+        for pos in 0..12 {
+            let rows = a.rows(pos).unwrap();
+            assert_eq!(rows, b.rows(pos).unwrap());
+            // What the probe shows hashes to what the device hashed.
+            let node = rows.node(pos, &model.program, a.transcript.header()).unwrap();
+            assert_eq!(node.body, a.transcript.body_roots()[pos as usize], "{pos}");
+            assert_eq!(node.sampled, a.transcript.sampled_at(pos));
+        }
+    }
+}
