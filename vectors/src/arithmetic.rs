@@ -123,7 +123,7 @@ fn numbers() -> File {
         .iter()
         .map(|x| json!({"x": wide(x), "out": wide(isqrt(*x))}))
         .collect();
-    let n5 = [&EDGES[..], &[3, -7, 7], &[0, 0], &[5]]
+    let n5 = [EDGES, &[3, -7, 7], &[0, 0], &[5]]
         .iter()
         .map(|v| {
             let (a, i) = absmax(v);

@@ -15,8 +15,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-pub use whole::cases as model_cases;
-
 /// One file: its name, what it is about, and the cases of each rule.
 pub struct File {
     /// Name without directory.
@@ -61,36 +59,32 @@ pub fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
-/// Writes every file.
-pub fn generate(dir: &Path) -> Result<()> {
-    for file in files()? {
+/// Writes the files.
+pub fn write(files: &[File], dir: &Path) -> Result<()> {
+    for file in files {
         let path = dir.join(file.name);
         std::fs::write(&path, file.render()).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Compares every file with what the reference makes; the number of cases.
-pub fn check(dir: &Path) -> Result<usize> {
+/// Compares the committed files with what the reference makes; the number of cases.
+pub fn compare(files: &[File], dir: &Path) -> Result<usize> {
     let mut cases = 0;
-    for file in files()? {
+    for file in files {
         let path = dir.join(file.name);
         let text = std::fs::read_to_string(&path)
             .with_context(|| format!("cannot read {}: run `bitai-vectors generate`", path.display()))?;
-        if let Some((i, (want, got))) = file
-            .render()
-            .lines()
-            .zip(text.lines().chain(std::iter::repeat("")))
-            .enumerate()
-            .find(|(_, (want, got))| want != got)
-        {
+        let rendered = file.render();
+        let lines = rendered.lines().zip(text.lines().chain(std::iter::repeat("")));
+        if let Some((i, (want, got))) = lines.enumerate().find(|(_, (want, got))| want != got) {
             bail!(
                 "{} line {}: the reference gives\n{want}\nthe file says\n{got}",
                 path.display(),
                 i + 1
             );
         }
-        if file.render().len() != text.len() {
+        if rendered.len() != text.len() {
             bail!("{} goes on after the last case", path.display());
         }
         cases += file.rules.iter().map(|(_, c)| c.len()).sum::<usize>();

@@ -2,11 +2,13 @@
 
 use std::process::ExitCode;
 
+use bitai_vectors::{compare, directory, files, write};
+
 fn main() -> ExitCode {
-    let dir = bitai_vectors::directory();
+    let dir = directory();
     let done = match std::env::args().nth(1).as_deref() {
-        Some("generate") => bitai_vectors::generate(&dir).and_then(|()| bitai_vectors::check(&dir)),
-        Some("check") => bitai_vectors::check(&dir),
+        Some("generate") => files().and_then(|f| write(&f, &dir).and_then(|()| compare(&f, &dir))),
+        Some("check") => files().and_then(|f| compare(&f, &dir)),
         _ => {
             eprintln!("usage: bitai-vectors generate | check");
             return ExitCode::from(2);

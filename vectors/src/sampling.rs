@@ -97,7 +97,7 @@ pub(crate) fn files() -> Vec<File> {
             (52_429, 5, 60_000),
             (u32::MAX, 0, 9),
         ] {
-            let (seed, pos) = (rng.next(), rng.range(0, 9_999) as u32);
+            let (seed, pos) = (rng.draw(), rng.range(0, 9_999) as u32);
             let sampler = Sampler::Random {
                 temperature_q16,
                 top_k,

@@ -9,16 +9,8 @@ use serde_json::{Value, json};
 
 use crate::File;
 
-/// The suite's whole models that sample.
-pub fn cases() -> Vec<Case> {
-    cases::all()
-        .into_iter()
-        .filter(|c| c.name.starts_with("model:"))
-        .collect()
-}
-
 pub(crate) fn files() -> Result<Vec<File>> {
-    let runs = cases()
+    let runs = cases::models()
         .iter()
         .map(|c| run(&ReferenceDevice, c))
         .collect::<Result<Vec<_>>>()?;

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use bitai_vectors::{check, directory, files, generate};
+use std::sync::LazyLock;
+
+use bitai_vectors::{File, compare, directory, files, write};
+
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| files().unwrap());
 
 #[test]
 fn committed_vectors_agree_with_the_reference() {
-    let cases = check(&directory()).unwrap();
+    let cases = compare(&FILES, &directory()).unwrap();
     assert!(cases > 1_000, "{cases}");
 }
 
@@ -14,20 +18,20 @@ fn committed_vectors_agree_with_the_reference() {
 fn rejects_a_changed_vector() {
     let dir = std::env::temp_dir().join(format!("bitai-vectors-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    generate(&dir).unwrap();
-    check(&dir).unwrap();
-    for file in files().unwrap() {
+    write(&FILES, &dir).unwrap();
+    compare(&FILES, &dir).unwrap();
+    for file in FILES.iter() {
         let path = dir.join(file.name);
-        let good = std::fs::read_to_string(&path).unwrap();
+        let good = file.render();
         let digit = good.rfind(|c: char| c.is_ascii_digit()).unwrap();
         let mut bad = good.clone();
         let other = if &good[digit..=digit] == "1" { "2" } else { "1" };
         bad.replace_range(digit..=digit, other);
         std::fs::write(&path, bad).unwrap();
-        let error = check(&dir).unwrap_err().to_string();
+        let error = compare(&FILES, &dir).unwrap_err().to_string();
         assert!(error.contains(file.name), "{error}");
         std::fs::write(&path, format!("{good} ")).unwrap();
-        assert!(check(&dir).is_err(), "{}", file.name);
+        assert!(compare(&FILES, &dir).is_err(), "{}", file.name);
         std::fs::write(&path, good).unwrap();
     }
     std::fs::remove_dir_all(&dir).unwrap();
@@ -35,6 +39,6 @@ fn rejects_a_changed_vector() {
 
 #[test]
 fn vectors_stay_small() {
-    let bytes: usize = files().unwrap().iter().map(|f| f.render().len()).sum();
+    let bytes: usize = FILES.iter().map(|f| f.render().len()).sum();
     assert!(bytes < 1_000_000, "{bytes} bytes");
 }

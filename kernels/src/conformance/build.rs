@@ -36,7 +36,7 @@ impl Rng {
     }
 
     /// The next 8 bytes.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let mut b = [0; 8];
         self.0.fill(&mut b);
         u64::from_le_bytes(b)
@@ -44,12 +44,12 @@ impl Rng {
 
     /// A number in `lo..=hi` (the slight bias of the remainder is of no interest here).
     pub fn range(&mut self, lo: i64, hi: i64) -> i64 {
-        lo + (self.next() % (hi - lo + 1).unsigned_abs()) as i64
+        lo + (self.draw() % (hi - lo + 1).unsigned_abs()) as i64
     }
 
     /// One of `items`.
     pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[(self.next() % items.len() as u64) as usize]
+        items[(self.draw() % items.len() as u64) as usize]
     }
 }
 

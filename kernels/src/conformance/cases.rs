@@ -32,7 +32,7 @@ pub fn all() -> Vec<Case> {
     norms(&mut cases);
     elementwise(&mut cases);
     attentions(&mut cases);
-    models(&mut cases);
+    cases.extend(models());
     cases
 }
 
@@ -198,7 +198,8 @@ fn attentions(cases: &mut Vec<Case>) {
     }
 }
 
-fn models(cases: &mut Vec<Case>) {
+/// Whole small models, one for each feature.
+pub fn models() -> Vec<Case> {
     let small = Shape::SMALL;
     let profile_a = Shape {
         planes: 2,
@@ -274,7 +275,7 @@ fn models(cases: &mut Vec<Case>) {
             },
         ),
     ];
-    for (why, shape) in list {
-        cases.push(shape.build(format!("model: {why}")));
-    }
+    list.into_iter()
+        .map(|(why, shape)| shape.build(format!("model: {why}")))
+        .collect()
 }

@@ -108,7 +108,7 @@ fn inputs(case: &Case) -> Vec<Input> {
                     temperature_q16: 80_000,
                     top_k: 7,
                     top_p_q16: 60_000,
-                    seed: rng.next(),
+                    seed: rng.draw(),
                 }
             } else {
                 Sampler::Greedy

@@ -88,7 +88,7 @@ pub fn finish(acc: i64, z: u64, r: Option<i32>, p_bits: u8, f_out: u8) -> i32 {
 }
 
 /// One key or value head in a canonical row: its integers and scale.
-pub fn cached<'a>(row: &'a [u8], head: usize, head_dim: usize, value: bool) -> (&'a [i8], Scale) {
+pub fn cached(row: &[u8], head: usize, head_dim: usize, value: bool) -> (&[i8], Scale) {
     let at = kv_record_offset(head, head_dim) + if value { kv_record_len(head_dim) / 2 } else { 0 };
     let ints = bytemuck::cast_slice(&row[at..at + head_dim]);
     let mut scale = [0; 4];
@@ -261,11 +261,11 @@ mod tests {
                 .collect();
             let m = xs.iter().copied().fold(f64::MIN, f64::max);
             let z: f64 = xs.iter().map(|x| (x - m).exp2()).sum();
-            for i in 0..d {
+            for (i, got) in out.iter().enumerate() {
                 let want: f64 = xs.iter().zip(rows.chunks_exact(row_len)).zip(&v_scales)
                     .map(|((x, r), s)| (x - m).exp2() / z * f64::from(cached(r, 0, d, true).0[i]) * s)
                     .sum();
-                prop_assert!((want * 65536.0 - f64::from(out[i])).abs() < 1.0 + 127.0 * 65536.0 * 0.04 * 1e-4);
+                prop_assert!((want * 65536.0 - f64::from(*got)).abs() < 1.0 + 127.0 * 65536.0 * 0.04 * 1e-4);
             }
         }
     }

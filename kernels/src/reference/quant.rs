@@ -30,7 +30,11 @@ pub fn wht_output(v: &[i32], i: usize) -> i32 {
         .enumerate()
         .map(|(j, x)| {
             let x = i64::from(*x);
-            if (i & j).count_ones().is_multiple_of(2) { x } else { -x }
+            if (i & j).count_ones().is_multiple_of(2) {
+                x
+            } else {
+                -x
+            }
         })
         .sum();
     // Fits by W2; saturates for values that did not pass through it.
