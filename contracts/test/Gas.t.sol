@@ -1,4 +1,4 @@
-// What each step costs; `.gas-snapshot` keeps the figures and the tests compare.
+// What each step costs: snapshots/GasTest.json keeps the figures (intrinsic gas and calldata included), CI compares.
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
@@ -6,47 +6,69 @@ import {IWorkerHub, JobSpec} from "../src/interfaces/IWorkerHub.sol";
 import {Base} from "./Base.sol";
 
 contract GasTest is Base {
-    uint256 internal id;
-    bytes32 internal jobHash;
-    bytes32 internal commitment;
-    bytes internal longOut;
+    function test_GasOfAJob() public {
+        address n = _neuron(0);
+        vm.deal(n, 20 ether);
+        vm.prank(n);
+        hub.stake{value: 20 ether}();
+        vm.snapshotGasLastCall("stake");
+        vm.prank(n);
+        hub.serve(MODEL, 1, 1, 5 ether);
+        vm.snapshotGasLastCall("serve");
 
-    function setUp() public override {
-        super.setUp();
-        _seat(1);
-    }
-
-    /// Runs `call` on the hub as `who` and prints nothing but its gas into the snapshot.
-    function _gas(address who, uint256 value, bytes memory call) private returns (uint256 used) {
-        vm.prank(who);
-        used = gasleft();
-        (bool ok,) = address(hub).call{value: value}(call);
-        used -= gasleft();
-        assertTrue(ok, "the step works");
-    }
-
-    function test_GasOfAWholeJob() public {
-        JobSpec memory spec = _spec();
-        uint256 infer = _gas(payer, FEE, abi.encodeCall(IWorkerHub.infer, (spec, 1, 0)));
+        uint256 id = _post(1);
+        vm.snapshotGasLastCall("infer, 3 input ids");
         _skip(2);
-        id = 1;
-        jobHash = hub.job(id).jobHash;
-        commitment = hub.hashCommit(id, _neuron(0), SALT, ROOT, keccak256(_out()));
-        uint256 commit = _gas(_neuron(0), 0, abi.encodeCall(IWorkerHub.commit, (id, jobHash, commitment)));
-        uint256 reveal = _gas(_neuron(0), 0, abi.encodeCall(IWorkerHub.reveal, (id, SALT, ROOT, _out())));
+        bytes32 c = hub.hashCommit(id, n, SALT, ROOT, keccak256(_out()));
+        bytes32 jobHash = hub.job(id).jobHash;
+        vm.prank(n);
+        hub.commit(id, jobHash, c);
+        vm.snapshotGasLastCall("commit with the draw, 1 neuron on the list");
+        _reveal(id, n, ROOT, _out());
+        vm.snapshotGasLastCall("reveal, 3 output ids");
         _pastDeadline(id);
-        uint256 finalise = _gas(_neuron(0), 0, abi.encodeCall(IWorkerHub.finalise, (id)));
-        assertTrue(infer < 350_000 && commit < 300_000 && reveal < 120_000 && finalise < 150_000, "bounds");
+        hub.finalise(id);
+        vm.snapshotGasLastCall("finalise, k = 1");
+    }
+
+    function test_GasOfLongLists() public {
+        registry.register{value: 1 ether}("long", 0, 49152, 8192, "u", 0);
+        address n = _neuron(0);
+        _seat(1);
+        vm.prank(n);
+        hub.serve("long", 0, 0, 5 ether);
+        JobSpec memory spec = _spec();
+        spec.modelRoot = "long";
+        spec.inputIds = _ids(2048);
+        spec.maxNew = 1024;
+        vm.prank(payer);
+        uint256 id = hub.infer{value: FEE}(spec, 1, 0);
+        vm.snapshotGasLastCall("infer, 2048 input ids");
+        _assign(id);
+        bytes memory out = _ids(1024);
+        _commit(id, n, ROOT, out);
+        _reveal(id, n, ROOT, out);
+        vm.snapshotGasLastCall("reveal, 1024 output ids");
     }
 
     function test_GasOfADrawFromAFullList() public {
-        for (uint256 i = 1; i < hub.MAX_SERVERS(); ++i) {
-            _seatOne(_neuron(i), 20 ether, 0, 0);
-        }
+        uint256 max = hub.MAX_SERVERS();
+        _seat(max);
         vm.prank(payer);
         hub.infer{value: 8 ether}(_spec(), 8, 0);
         _skip(2);
-        uint256 used = _gas(payer, 0, abi.encodeCall(IWorkerHub.assign, (1)));
+        hub.assign(1);
+        uint256 used = vm.snapshotGasLastCall("assign, k = 8 from a full list");
         assertTrue(used < 2_000_000, "bounded");
+    }
+
+    /// Ids 300, 301, ... none of them a stop id.
+    function _ids(uint256 n) private pure returns (bytes memory out) {
+        out = new bytes(n * 4);
+        for (uint256 i = 0; i < n; ++i) {
+            uint256 id = 300 + i;
+            out[i * 4] = bytes1(uint8(id));
+            out[i * 4 + 1] = bytes1(uint8(id >> 8));
+        }
     }
 }

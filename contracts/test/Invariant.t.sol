@@ -77,7 +77,7 @@ contract Handler is Base {
     }
 
     function infer(uint256 fee, uint256 k, uint256 collateral) external {
-        fee = bound(fee, 0, payer.balance / 4);
+        fee = bound(fee, 0, payer.balance < 8 ether ? payer.balance : 8 ether);
         vm.prank(payer);
         try hub.infer{value: fee}(_spec(), uint8(bound(k, 1, 4)), uint96(bound(collateral, 0, 5 ether))) {}
             catch {}
@@ -110,7 +110,7 @@ contract Handler is Base {
 
     function finish(uint256 id, bool late) external {
         id = _id(id);
-        if (id == 0) return;
+        if (id == 0 || hub.job(id).escrow == 0) return;
         if (late && hub.job(id).deadline >= block.number) _pastDeadline(id);
         try hub.timeout(id) {} catch {}
         try hub.finalise(id) {} catch {}
@@ -119,9 +119,17 @@ contract Handler is Base {
         if (status == JobStatus.Refunded) ++refunded;
     }
 
+    /// A job from end to end, so that every run sees some.
+    function whole(uint256 fee, uint256 k, uint256 choices, uint256 disputed) external {
+        this.infer(fee, k, choices >> 128);
+        this.advance(0, choices);
+        this.dispute(0, choices >> 64, disputed);
+        this.finish(0, true);
+    }
+
     function dispute(uint256 id, uint256 i, uint256 choice) external {
         id = _id(id);
-        if (id == 0) return;
+        if (id == 0 || choice % 3 == 0) return;
         vm.prank(verifier);
         try hub.openDispute(id) {} catch {}
         if (choice % 4 == 0) return;

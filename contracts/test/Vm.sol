@@ -19,6 +19,7 @@ interface Vm {
     function parseJsonBytes(string calldata json, string calldata key) external pure returns (bytes memory);
     function parseJsonBytes32(string calldata json, string calldata key) external pure returns (bytes32);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
+    function snapshotGasLastCall(string calldata name) external returns (uint256 used);
     function toString(uint256 value) external pure returns (string memory);
 }
 
