@@ -1,9 +1,10 @@
 //! The host interpreter: walks a program over an [`Ops`] backend and is the [`Runner`] of every host
 //! backend. It owns sequences, caches and row buffers; arithmetic is the backend's.
 //!
-//! A batch runs as one block of rows (all tokens of all sequences) through every site up to the last layer.
-//! The sites after it, the epilogue, run for sampled rows only, a few at a time, because a row of logits is
-//! large. A row block is given back as soon as its last reader has run.
+//! A batch runs as blocks of rows (tokens of all sequences together, at most [`BODY_ROWS`] at a time, so that
+//! a long prompt does not need much memory) through every site up to the last layer. The sites after it, the
+//! epilogue, run for sampled rows only, a few at a time, because a row of logits is large. A row block is
+//! given back as soon as its last reader has run.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,6 +20,8 @@ use crate::{
     trace::{Probe, SiteRows},
 };
 
+/// Rows that go through the layers together; a bidirectional program takes all of a sequence.
+pub const BODY_ROWS: usize = 512;
 /// Sampled rows that go through the epilogue together.
 const EPILOGUE_ROWS: usize = 32;
 
@@ -289,8 +292,42 @@ impl<O: Ops> Runner for Interp<O> {
 }
 
 impl<O: Ops> Run<'_, O> {
-    /// The body for all rows, the epilogue for sampled ones.
+    /// The whole batch, in pieces of [`BODY_ROWS`]; where it is cut cannot change a bit.
     fn batch(&mut self, batch: &[SeqStep<'_>]) {
+        let limit = if self.plan.bidirectional {
+            usize::MAX
+        } else {
+            BODY_ROWS
+        };
+        let (mut piece, mut rows) = (vec![], 0);
+        for step in batch {
+            let unsampled = step.tokens.len() - step.sample as usize;
+            let mut at = 0;
+            while at < step.tokens.len() {
+                let end = step.tokens.len().min(at + (limit - rows));
+                piece.push(SeqStep {
+                    tokens: &step.tokens[at..end],
+                    sample: end.saturating_sub(unsampled.max(at)) as u32,
+                    ..step.clone()
+                });
+                rows += end - at;
+                at = end;
+                if rows == limit {
+                    self.piece(&piece);
+                    (piece, rows) = (vec![], 0);
+                }
+            }
+        }
+        if rows > 0 {
+            self.piece(&piece);
+        }
+    }
+
+    /// The body for all rows of a piece, the epilogue for sampled ones.
+    fn piece(&mut self, batch: &[SeqStep<'_>]) {
+        self.ids.clear();
+        self.positions.clear();
+        self.spans.clear();
         for step in batch {
             let first = self.seqs.get(&step.seq).map_or(0, |s| s.len);
             self.spans.push(Span {

@@ -273,6 +273,8 @@ impl Builder {
 /// Shape and settings of a Llama-like program.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// Longest sequence.
+    pub context: u32,
     /// Layers.
     pub layers: u32,
     /// Query heads.
@@ -312,6 +314,7 @@ pub struct Shape {
 impl Shape {
     /// Two layers, grouped queries, everything plain.
     pub const SMALL: Self = Self {
+        context: 48,
         layers: 2,
         heads: 4,
         kv_heads: 2,
@@ -337,6 +340,7 @@ impl Shape {
         b.wild = self.wild;
         *b.head() = Program {
             layers: self.layers,
+            context: self.context,
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             checkpoint_stride: self.stride,

@@ -233,6 +233,14 @@ pub fn models() -> Vec<Case> {
             },
         ),
         (
+            "a prompt longer than one block of rows and two pages of cache",
+            Shape {
+                context: 560,
+                layers: 1,
+                ..profile_a
+            },
+        ),
+        (
             "halves, tanh GELU, window, 23 bits",
             Shape {
                 rope: RopeStyle::Halves,

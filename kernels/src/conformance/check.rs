@@ -91,11 +91,16 @@ struct Outcome {
     bodies: Vec<Hash>,
 }
 
-/// Three sequences of lengths around common tiles, greedy and random.
+/// Three sequences of lengths around common tiles (one nearly fills a long context), greedy and random.
 fn inputs(case: &Case) -> Vec<Input> {
     let samples = matches!(case.program.sites.last().map(|s| &s.op), Some(Op::Sample { .. }));
     let mut rng = super::build::Rng::new(&case.name);
-    [1usize, 9, 17]
+    let longest = if case.program.context > 48 {
+        case.program.context as usize - 9
+    } else {
+        17
+    };
+    [1usize, 9, longest]
         .into_iter()
         .enumerate()
         .map(|(i, len)| Input {
