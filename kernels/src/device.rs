@@ -64,7 +64,7 @@ pub trait Runner: Send {
     fn len(&self, seq: SeqId) -> Result<u32, KernelError>;
 
     /// Runs one batch; element i of the answer holds the `batch[i].sample` sampled ids. Each sequence at most
-    /// once a batch. On an error no sequence has moved.
+    /// once a batch. On an error no sequence has moved. A probe watches a batch of one sequence only.
     fn step(
         &mut self,
         batch: &[SeqStep<'_>],

@@ -39,6 +39,8 @@ pub enum SiteRows {
 
 /// Sees every site's output while an engine runs; for disputes and tests, never while mining.
 pub trait Probe: Send {
-    /// Rows of `site` for positions `first ..`.
+    /// Rows of `site` for positions `first ..`. A long batch comes in several blocks, positions ascending;
+    /// sites after the last layer show sampled rows only. A cached row shows as quantised rows, head by head,
+    /// K then V, as in the canonical bytes.
     fn site(&mut self, site: SiteId, first: u32, rows: &SiteRows);
 }

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use bitai_kernels::{
     Device, HostTensor, KernelError, Op, Program, ReferenceDevice, Sampler, SeqId, SeqStep,
     conformance::{Case, Shape},
@@ -264,4 +266,29 @@ fn bodies_come_in_order_and_once() {
     let (first, more) = run.take_bodies(seq, true).unwrap();
     assert_eq!((first, more.len()), (3, 2));
     assert!(more.iter().all(|b| !bodies.contains(b)));
+}
+
+proptest! {
+    /// Whatever bytes a manifest's sites hold: refused, or run without a panic.
+    #[test]
+    fn no_site_record_panics(changes in prop::collection::vec((0usize..48, 0usize..104, any::<u8>()), 1..4)) {
+        let case = case();
+        let mut program = (*case.program).clone();
+        for (site, at, byte) in changes {
+            let i = site % program.sites.len();
+            let mut record = program.sites[i].encode().unwrap();
+            record[at] = byte;
+            if let Ok(changed) = bitai_kernels::Site::decode(&record) {
+                program.sites[i] = changed;
+            }
+        }
+        if program.validate().is_ok()
+            && let Ok(mut run) = ReferenceDevice.load(Arc::new(program), &case.tensors)
+        {
+            let seq = run.open(3).unwrap();
+            let step = SeqStep { seq, tokens: &[1, 2, 3], sample: 1, sampler: &Sampler::Greedy };
+            run.step(&[step], None).unwrap();
+            run.hash(seq).unwrap();
+        }
+    }
 }
