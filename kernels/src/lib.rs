@@ -4,6 +4,7 @@
 //! [`Device`] and must pass the one `conformance` suite bit for bit. `program` is what a model is
 //! (data, not code), `rows` is what of a run gets hashed, `trace` is where the hashes go.
 
+mod blocks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod cpu;
@@ -18,6 +19,7 @@ pub mod program;
 pub mod program_check;
 pub mod reference;
 pub mod rows;
+mod run;
 pub mod sample;
 pub mod sequence;
 pub mod site_code;
