@@ -7,7 +7,7 @@ use crate::follow::{self, Follower, Step};
 use alloy_primitives::B256;
 use bitcoin::{Block, BlockHash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -76,7 +76,11 @@ pub struct Indexer {
     ledger: Arc<dyn Ledger>,
     genesis_id: [u8; 4],
     tips: watch::Sender<Option<Tip>>,
+    bitcoin_tip: Arc<AtomicU64>,
 }
+
+/// No Bitcoin height: the node could not be asked.
+const UNKNOWN: u64 = u64::MAX;
 
 impl std::fmt::Debug for Indexer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,7 +97,14 @@ impl Indexer {
             ledger,
             genesis_id,
             tips,
+            bitcoin_tip: Arc::new(AtomicU64::new(UNKNOWN)),
         }
+    }
+
+    /// Tells the height that Bitcoin had at the last step, without asking it; `None` while it does not answer.
+    pub fn bitcoin_tip(&self) -> Arc<dyn Fn() -> Option<u64> + Send + Sync> {
+        let seen = Arc::clone(&self.bitcoin_tip);
+        Arc::new(move || Some(seen.load(Ordering::Relaxed)).filter(|height| *height != UNKNOWN))
     }
 
     /// The newest tip, now and whenever it changes.
@@ -104,6 +115,9 @@ impl Indexer {
     /// Takes one block, or undoes what a reorg replaced.
     pub fn step(&mut self) -> Result<Step, IndexerError> {
         let backend = Arc::clone(&self.backend);
+        let seen = backend.tip();
+        self.bitcoin_tip.store(seen.as_ref().map_or(UNKNOWN, |tip| tip.height), Ordering::Relaxed);
+        seen?;
         let step = follow::step(&*backend, self)?;
         if step != Step::AtTip {
             self.tips.send_replace(self.ledger.tip());

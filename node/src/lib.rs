@@ -5,11 +5,14 @@
 
 pub mod bitcoin;
 pub mod block;
+pub mod config;
+pub mod envelope;
 pub mod follow;
+pub mod genesis;
 pub mod indexer;
 pub mod inscriber;
-pub mod envelope;
-pub mod genesis;
-pub mod transition;
-pub mod state;
 pub mod mempool;
+pub mod node;
+pub mod rpc;
+pub mod state;
+pub mod transition;

@@ -161,7 +161,8 @@ fn btc_per_kvb(rate: SatPerKvb) -> String {
     format!("{}.{:08}", rate.0 / 100_000_000, rate.0 % 100_000_000)
 }
 
-/// The reverse; the JSON number is turned into text first, and satoshis are integers.
+/// The reverse. Core writes a decimal of whole satoshis, which JSON readers know only as a float: rounding to
+/// satoshis restores it. Nothing hashed depends on it.
 fn sat_per_kvb(value: &Value) -> Option<SatPerKvb> {
     let amount = bitcoin::Amount::from_float_in(value.as_f64()?, bitcoin::Denomination::Bitcoin).ok()?;
     Some(SatPerKvb(amount.to_sat()))

@@ -100,6 +100,12 @@ impl Keys {
         self.address().script_pubkey()
     }
 
+    /// Key-path output of the reveal key: ours, and not counted as funds. Tests mine to it.
+    #[cfg(test)]
+    pub(crate) fn reveal_key_script(&self) -> ScriptBuf {
+        ScriptBuf::new_p2tr(&self.secp, self.reveal_key(), None)
+    }
+
     /// Key of the leaf scripts.
     pub fn reveal_key(&self) -> XOnlyPublicKey {
         self.reveal.x_only_public_key().0

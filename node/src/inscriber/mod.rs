@@ -156,10 +156,16 @@ impl Inscriber {
         }
     }
 
-    /// Follows Bitcoin, pushes what is on its way, inscribes what is ready.
-    pub fn tick(&mut self) -> Result<(), InscriberError> {
+    /// Brings the coins to Bitcoin's tip.
+    pub fn catch_up(&mut self) -> Result<(), InscriberError> {
         let mut store = &*self.store;
         while follow::step(&*self.backend, &mut store)? != Step::AtTip {}
+        Ok(())
+    }
+
+    /// Follows Bitcoin, pushes what is on its way, inscribes what is ready.
+    pub fn tick(&mut self) -> Result<(), InscriberError> {
+        self.catch_up()?;
         let tip = self.backend.tip()?;
         let live = self.store.live()?;
         if self.pushed_at != Some(tip) {
