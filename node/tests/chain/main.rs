@@ -2,5 +2,7 @@
 //! since blocks are plain data.
 
 mod common;
+mod mempool;
+mod rpc;
 mod state;
 mod transition;
