@@ -1,1 +1,5 @@
 //! Benches, the quality report and peer comparisons.
+
+pub mod corpus;
+pub mod oracle;
+pub mod rss;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::OnceLock};
 
 use bitai_kernels::{ReferenceDevice, Sampler, cpu::CpuDevice};
 use bitai_model::{
@@ -60,11 +60,18 @@ fn importing_twice_with_1_and_8_threads_gives_the_committed_root() {
     }
 }
 
+/// One import that the other tests share.
+fn shared() -> Option<&'static Pack> {
+    static PACK: OnceLock<Option<(tempfile::TempDir, Pack)>> = OnceLock::new();
+    PACK.get_or_init(|| gguf().map(|gguf| import(&gguf, 2)))
+        .as_ref()
+        .map(|(_, pack)| pack)
+}
+
 #[test]
 fn text_and_chat_become_the_ids_of_the_models_own_tokenizer() {
-    let Some(gguf) = gguf() else { return };
-    let (_dir, pack) = import(&gguf, 2);
-    let tokenizer = Tokenizer::of(&pack).unwrap();
+    let Some(pack) = shared() else { return };
+    let tokenizer = Tokenizer::of(pack).unwrap();
     let ids = tokenizer
         .encode("In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊")
         .unwrap();
@@ -81,7 +88,7 @@ fn text_and_chat_become_the_ids_of_the_models_own_tokenizer() {
     assert_eq!(text, tokenizer.decode(&ids).unwrap());
 
     let chat = tokenizer.chat(&[Message::user("Hi")]).unwrap();
-    let all: String = chat.iter().map(|id| name(&pack, *id)).collect();
+    let all: String = chat.iter().map(|id| name(pack, *id)).collect();
     assert_eq!(
         all,
         "<|im_start|>systemĊYouĠareĠaĠhelpfulĠAIĠassistantĠnamedĠSmolLM,ĠtrainedĠbyĠHuggingĠFace<|im_end|>Ċ\
@@ -98,12 +105,11 @@ fn name(pack: &Pack, id: u32) -> String {
 
 #[test]
 fn it_answers_sensibly_and_the_recheck_agrees_on_other_threads() {
-    let Some(gguf) = gguf() else { return };
-    let (_dir, pack) = import(&gguf, 2);
-    let tokenizer = Tokenizer::of(&pack).unwrap();
+    let Some(pack) = shared() else { return };
+    let tokenizer = Tokenizer::of(pack).unwrap();
     let prompt = tokenizer.prompt("What is the capital of France?").unwrap();
     let stop = &tokenizer.special().stop;
-    let mut engine = Engine::new(&pack, &CpuDevice::new(2).unwrap()).unwrap();
+    let mut engine = Engine::new(pack, &CpuDevice::new(2).unwrap()).unwrap();
     let mut heard = Heard::default();
     let output = engine
         .generate(&prompt, 16, stop, &Sampler::Greedy, &mut heard, &mut |_| {})
@@ -111,7 +117,7 @@ fn it_answers_sensibly_and_the_recheck_agrees_on_other_threads() {
     let text = tokenizer.decode(&output).unwrap();
     assert!(text.contains("Paris"), "{text:?}");
     for threads in [1, 8] {
-        let mut engine = Engine::new(&pack, &CpuDevice::new(threads).unwrap()).unwrap();
+        let mut engine = Engine::new(pack, &CpuDevice::new(threads).unwrap()).unwrap();
         let mut again = Heard::default();
         let ids = engine
             .recheck(&prompt, &output, &Sampler::Greedy, &mut again)
@@ -124,7 +130,7 @@ fn it_answers_sensibly_and_the_recheck_agrees_on_other_threads() {
         .generate(&prompt[..2], 1, &[], &Sampler::Greedy, &mut few, &mut |_| {})
         .unwrap();
     let mut reference = Heard::default();
-    let mut engine = Engine::new(&pack, &ReferenceDevice).unwrap();
+    let mut engine = Engine::new(pack, &ReferenceDevice).unwrap();
     engine
         .generate(
             &prompt[..2],
@@ -136,4 +142,66 @@ fn it_answers_sensibly_and_the_recheck_agrees_on_other_threads() {
         )
         .unwrap();
     assert_eq!(few, reference);
+}
+
+/// The bits of an IEEE half as a float, by the definition.
+fn half(bytes: [u8; 2]) -> f32 {
+    let bits = u16::from_le_bytes(bytes);
+    let (sign, exponent, fraction) = (bits >> 15, i32::from(bits >> 10 & 31), f32::from(bits & 1023));
+    assert_ne!(exponent, 31, "the model's scales are finite");
+    let value = if exponent == 0 {
+        fraction * 2f32.powi(-24)
+    } else {
+        (1024.0 + fraction) * 2f32.powi(exponent - 25)
+    };
+    if sign == 1 { -value } else { value }
+}
+
+#[test]
+fn the_floats_are_those_of_a_plain_scalar_loop() {
+    // Vector instructions cannot matter if no element differs from arithmetic done one by one
+    // (black_box keeps the compiler from joining the loop's turns).
+    use candle_core::{
+        Device,
+        quantized::{GgmlDType, gguf_file::Content},
+    };
+    use std::hint::black_box;
+    let Some(path) = gguf() else { return };
+    let mut file = std::fs::File::open(path).unwrap();
+    let content = Content::read(&mut file).unwrap();
+    for (name, want) in [
+        ("blk.3.ffn_down.weight", GgmlDType::Q4_1),
+        ("token_embd.weight", GgmlDType::Q8_0),
+    ] {
+        let q = content.tensor(&mut file, name, &Device::Cpu).unwrap();
+        assert_eq!(q.dtype(), want);
+        let raw = q.data().unwrap();
+        let mut floats = Vec::new();
+        if want == GgmlDType::Q4_1 {
+            for b in raw.chunks(20) {
+                let (d, m) = (half([b[0], b[1]]), half([b[2], b[3]]));
+                let nibble = |q: u8| black_box(black_box(f32::from(q)) * d) + m;
+                floats.extend(b[4..].iter().map(|q| nibble(q & 15)));
+                floats.extend(b[4..].iter().map(|q| nibble(q >> 4)));
+            }
+        } else {
+            for b in raw.chunks(34) {
+                let d = half([b[0], b[1]]);
+                floats.extend(b[2..].iter().map(|q| black_box(f32::from(q.cast_signed())) * d));
+            }
+        }
+        let candle = q
+            .dequantize(&Device::Cpu)
+            .unwrap()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap();
+        assert_eq!(candle.len(), floats.len());
+        let differs = candle
+            .iter()
+            .zip(&floats)
+            .position(|(a, b)| a.to_bits() != b.to_bits());
+        assert_eq!(differs, None, "{name}");
+    }
 }
