@@ -5,8 +5,8 @@ use bitai_kernels::{Op, Sampler, program::SiteId, program_check::Shape};
 
 use super::{
     Accusation, Ask, Challenge, DisputeError, Judge, Move, Player, Regenerate,
+    answers::row_values,
     inner::{Side, SiteRow, is_whole_row},
-    judge::row_values,
     levels::{linear_parts, next_height, part_len, part_of},
     msg::{At, DrawFault, GroupAnswer, KeysAnswer},
     player::{HeadKeys, tree_node},

@@ -10,6 +10,7 @@
 //! Levels: trace root -> token (256-ary) -> its layers and units -> sites of a unit -> pieces of a row ->
 //! element -> parts of its sum. [`rounds_max`] counts them.
 
+mod answers;
 mod challenger;
 mod game;
 pub mod inner;
@@ -31,7 +32,7 @@ use thiserror::Error;
 
 pub use challenger::Challenger;
 pub use game::{Challenge, Defend, Game, Move, MoveRecord, Side as GameSide, play};
-pub use judge::Judge;
+pub use judge::{Judge, kernel_sampler};
 pub use levels::{Maxima, rounds_max};
 pub use msg::{Accusation, Answer, Ask};
 pub use player::Player;

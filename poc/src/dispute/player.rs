@@ -17,8 +17,8 @@ use bitai_kernels::{
 
 use super::{
     DisputeError,
+    answers::{row_piece, row_values},
     inner::{Side, SiteRow, Units},
-    judge::{row_piece, row_values},
     leaf_draw::{draw_sub, sums},
     levels::{linear_parts, next_height, part_len, part_of},
     msg::{Answer, Ask, At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeySums, KeysAnswer, Max},

@@ -16,7 +16,7 @@ use bitai_kernels::{
 };
 use bitai_types::{Job, Sampler};
 
-use super::{judge::kernel_sampler, *};
+use super::*;
 use crate::{Header, Pack, TraceRoot, Transcript};
 
 /// Bytes from a seed.
@@ -410,7 +410,7 @@ pub(super) fn tampered(
 /// A sampler that draws.
 pub(super) fn random(top_k: u32, top_p_q16: u32) -> Sampler {
     Sampler {
-        temperature_q16: 3 << 16,
+        temperature_q16: 300 << 16,
         top_k,
         top_p_q16,
     }
