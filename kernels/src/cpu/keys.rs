@@ -42,14 +42,14 @@ pub(super) fn scores(dots: &[i64], q: Scale, k: &Scales, c: Scale, out: &mut [i3
     let mut usual = true;
     for i in 0..n {
         let shift = base.wrapping_sub(ke[i]);
-        usual &= (shift >= 1) & (shift <= 62) & (dots[i].unsigned_abs() < 1 << 30);
+        usual &= (1..=62).contains(&shift) & (dots[i].unsigned_abs() < 1 << 30);
     }
     if !usual {
         return None;
     }
     let mq = query_mantissa(q, c) as u32;
     for i in 0..n {
-        let shift = base.wrapping_sub(ke[i]) as u32 as u64 & 63;
+        let shift = u64::from(base.wrapping_sub(ke[i]).cast_unsigned()) & 63;
         let negative = (dots[i] as u64) >> 63;
         // Both factors are below 2^32, their product below 2^62; half is at most 2^61.
         let m = u64::from(mq.wrapping_mul(km[i]));
@@ -108,7 +108,7 @@ pub(super) fn weights(
         z = z.wrapping_add(e);
         let w = e.wrapping_mul(u64::from(vm[i])).wrapping_add(1 << 15) >> 16;
         // 63 gives 0 as every larger shift does, w being below 2^32.
-        let shift = base.wrapping_sub(ve[i]).clamp(1, 63) as u64;
+        let shift = u64::from(base.wrapping_sub(ve[i]).clamp(1, 63).cast_unsigned());
         let half = 1u64.wrapping_shl(shift.wrapping_sub(1) as u32);
         out[i] = w.wrapping_add(half).wrapping_shr(shift as u32).min(limit) as u32;
     }
