@@ -157,8 +157,9 @@ pub fn tokenizer(pack: &Pack) -> Result<Tokenizer, Failure> {
 pub fn name_of(file: &Path) -> String {
     let stem = file.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
     let is_quantisation = |s: &str| {
-        let s = s.trim_start_matches("iq").trim_start_matches("bf").trim_start_matches(['q', 'f']);
-        s.starts_with(|c: char| c.is_ascii_digit())
+        ["iq", "bf", "q", "f"].iter().any(|p| {
+            s.strip_prefix(p).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
     };
     let base = match stem.rsplit_once('.') {
         Some((base, last)) if is_quantisation(last) => base,

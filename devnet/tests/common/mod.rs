@@ -1,0 +1,86 @@
+//! What the end-to-end tests share: a devnet on a tiny synthetic model, a client, a way to wait.
+
+// Each test file uses its own part of this.
+#![allow(dead_code)]
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use alloy_primitives::U256;
+use bitai_devnet::{Devnet, Options, accounts::Account};
+use bitai_miner::{
+    Failure, ask,
+    chain::Sender,
+    cli::DeviceKind,
+    config,
+    datadir::{DataDir, make_dir},
+};
+use bitai_model::synthetic::{self, Shape};
+use bitai_types::{Job, Sampler};
+
+/// Name of the synthetic model.
+pub(crate) const MODEL: &str = "tiny";
+/// Longest that a job may take on a slow machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A data directory with the synthetic model in it.
+pub(crate) fn data(dir: &Path) -> DataDir {
+    let data = DataDir::resolve(Some(dir.to_owned())).unwrap();
+    make_dir(&data.models()).unwrap();
+    let path = data.models().join(format!("{MODEL}.pack"));
+    if !path.exists() {
+        synthetic::write(&path, &Shape::tiny(), 7).unwrap();
+    }
+    data
+}
+
+/// What every test starts.
+pub(crate) fn options(dir: &Path, neuron: bool) -> Options {
+    Options {
+        data: data(dir),
+        port: 0,
+        model: Some(MODEL.into()),
+        gguf: None,
+        neuron,
+        device: config::Device { kind: DeviceKind::Cpu, threads: 2 },
+        block_interval_ms: None,
+    }
+}
+
+/// A job for the synthetic model: `prompt` ids, `max_new` tokens, no stops.
+pub(crate) fn job(devnet: &Devnet, prompt: u32, max_new: u32) -> Job {
+    Job {
+        model_root: devnet.model.model_root,
+        spec_version: 0,
+        input_ids: (0..prompt).map(|i| (i * 37 + 11) % devnet.model.vocab).collect(),
+        max_new,
+        stop_ids: vec![],
+        sampler: Sampler { temperature_q16: 65536, top_k: 40, top_p_q16: 60000 },
+        seed: 42,
+    }
+}
+
+/// A sender with a published key.
+pub(crate) fn sender(devnet: &Devnet, name: &'static str) -> Sender {
+    Sender::new(Arc::clone(devnet.hub.node()), Account::named(name).signer)
+}
+
+/// Posts a job as the client.
+pub(crate) async fn post(devnet: &Devnet, job: &Job) -> U256 {
+    let client = sender(devnet, "client");
+    let fee = U256::from(ask::DEFAULT_FEE_WEI);
+    ask::post(&devnet.hub, &client, job, 1, fee).await.unwrap().0
+}
+
+/// Waits until the job is paid.
+pub(crate) async fn settled(devnet: &Devnet, job_id: U256) -> Result<(), Failure> {
+    ask::wait(&devnet.hub, job_id, PATIENCE, &mut |_| ()).await
+}
+
+/// Asks until the answer is yes; panics with `what` when patience ends.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !ask().await {
+        assert!(tokio::time::Instant::now() < end, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
