@@ -1,4 +1,8 @@
 //! One job, one answer and one list of commitments: on every device, in company, decoded or re-checked.
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test it says that the rest depends on this"
+)]
 
 mod common;
 

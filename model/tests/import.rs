@@ -1,4 +1,8 @@
 //! Imports of small files made here: every quantisation, and every refusal by its name.
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test it says that the rest depends on this"
+)]
 
 mod common;
 

@@ -1,4 +1,8 @@
 //! Packs: written and read back, and everything that is wrong with one is named.
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test it says that the rest depends on this"
+)]
 
 use std::{path::Path, sync::Arc};
 

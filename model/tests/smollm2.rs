@@ -1,4 +1,8 @@
 //! The real model: SmolLM2-135M-Instruct, fetched by `scripts/fetch-model`.
+#![allow(
+    clippy::unwrap_used,
+    reason = "in a test it says that the rest depends on this"
+)]
 
 mod common;
 

@@ -151,10 +151,7 @@ impl Engine {
                     sampler,
                 };
                 // Reborrowed by hand: an Option<&mut dyn> does not reborrow itself.
-                let probe = match &mut probe {
-                    Some(p) => Some(&mut **p as &mut dyn Probe),
-                    None => None,
-                };
+                let probe = probe.as_mut().map(|p| &mut **p as &mut dyn Probe);
                 let ids = self.runner.step(&[step], probe)?.into_iter().flatten();
                 for (pos, id) in (at..).zip(ids) {
                     trace.sampled(pos as u32, id);
