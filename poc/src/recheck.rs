@@ -4,9 +4,10 @@
 
 use std::fmt;
 
-use bitai_kernels::Hash;
+use bitai_kernels::{Hash, Program};
 
 use crate::{
+    dispute::{DisputeError, Regenerate},
     header::TraceRoot,
     opening::LayerRows,
     transcript::{Transcript, TranscriptError},
@@ -186,6 +187,28 @@ pub fn first_layer_checked(
         return None;
     }
     first_layer(pos, mine, theirs)
+}
+
+/// The first token and layer at which two runs of one job differ, each side regenerating its own rows there.
+/// `None` where the transcripts agree.
+pub fn locate(
+    (mine, my_rows): (&Transcript, &mut dyn Regenerate),
+    (theirs, their_rows): (&Transcript, &mut dyn Regenerate),
+    program: &Program,
+) -> Result<Option<Divergence>, DisputeError> {
+    let Some(first) = first_difference(mine, theirs) else {
+        return Ok(None);
+    };
+    if first.what != Part::Body {
+        return Ok(Some(first));
+    }
+    let header = mine.header();
+    let mine = my_rows.token(first.pos)?.layers(program, header);
+    let theirs = their_rows.token(first.pos)?.layers(program, header);
+    let layer = mine
+        .zip(theirs)
+        .and_then(|(mine, theirs)| first_layer(first.pos, &mine, &theirs));
+    Ok(Some(layer.unwrap_or(first)))
 }
 
 #[cfg(test)]

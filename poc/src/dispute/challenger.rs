@@ -7,7 +7,7 @@ use super::{
     Accusation, Ask, Challenge, DisputeError, Judge, Move, Player, Regenerate,
     answers::row_values,
     inner::{Side, SiteRow, is_whole_row},
-    levels::{linear_parts, next_height, part_len, part_of},
+    levels::{linear_parts, next_height, part_len, part_of, quant_block},
     msg::{At, DrawFault, GroupAnswer, KeysAnswer},
     player::{HeadKeys, tree_node},
     published::Published,
@@ -275,11 +275,7 @@ impl<R: Regenerate> Challenger<R> {
         };
         let mine = self.player.group(pos, site, group)?;
         let mut block = |e: u32| {
-            let range = if wht == 0 {
-                e..e + 1
-            } else {
-                e / wht * wht..(e / wht + 1) * wht
-            };
+            let range = quant_block(e, wht);
             self.player.open_input(judge, (pos, site, 0), Side::Data, range)
         };
         let pick = |g: &GroupAnswer, raw: bool| if raw { g.raw } else { g.max };

@@ -10,6 +10,7 @@ use super::{
     DisputeError, Judge,
     inner::{Side, ints_from_bytes, quant_bytes},
     leaf::Step,
+    levels::quant_block,
     msg::{At, GroupAnswer, InputOpening},
 };
 
@@ -76,11 +77,7 @@ impl Judge {
         block: &InputOpening,
         e: u32,
     ) -> Result<i32, DisputeError> {
-        let range = if q.wht == 0 {
-            e..e + 1
-        } else {
-            e / q.wht * q.wht..(e / q.wht + 1) * q.wht
-        };
+        let range = quant_block(e, q.wht);
         let i = (e - range.start) as usize;
         let bytes = self.input_bytes((at.pos, at.site, 0), Side::Data, block, range)?;
         let values = ints_from_bytes(&bytes);

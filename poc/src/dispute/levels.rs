@@ -47,6 +47,13 @@ pub fn part_of(range: &Range<u32>, len: u32, part: u32) -> Range<u32> {
     start..range.end.min(start.saturating_add(len))
 }
 
+/// The input elements that decide the value quantised at `element`: its transform block, or itself.
+pub fn quant_block(element: u32, wht: u32) -> Range<u32> {
+    let len = wht.max(1);
+    let start = element / len * len;
+    start..start + len
+}
+
 /// The largest numbers that a chain admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Maxima {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::{
     inner::Side,
+    levels::quant_block,
     msg::{At, DrawFault},
     *,
 };
@@ -190,11 +191,7 @@ fn clears_every_accusation_about_a_quantised_group() {
         let at = |element| At { pos, site, element };
         let wht = u32::from(wht);
         let block = |judge: &Judge, player: &mut Player<RunnerRegen>, e: u32| {
-            let range = if wht == 0 {
-                e..e + 1
-            } else {
-                e / wht * wht..(e / wht + 1) * wht
-            };
+            let range = quant_block(e, wht);
             player
                 .open_input(judge, (pos, site, 0), Side::Data, range)
                 .unwrap()
@@ -348,7 +345,7 @@ fn clears_every_accusation_about_a_sampled_token() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn one_wrong_integer_convicts_its_maker_and_nobody_else(
         site in any::<u32>(), position in 0u32..12, element in 0usize..32, seed in 0u32..200, draws in any::<bool>(),

@@ -26,7 +26,7 @@ fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
     let job = small(&model, Sampler::GREEDY);
     let mut claim = model.decode(&job, &job.input_ids, None);
     let root = claim.transcript.root().unwrap();
-    let mut judge = model.judge_root(&job, &claim.transcript.outputs().to_vec(), root);
+    let mut judge = model.judge_root(&job, claim.transcript.outputs(), root);
     let side = inner::Side::Data;
     for ask in [
         Ask::Token { pos: 3 },
@@ -133,7 +133,7 @@ fn decode_and_prefill_give_one_root_and_one_inner_transcript() {
     for sampler in [Sampler::GREEDY, random(0, 65_536)] {
         let job = small(&model, sampler);
         let mut a = model.decode(&job, &job.input_ids, None);
-        let mut b = model.recheck(&job, &a.transcript.outputs().to_vec(), None);
+        let mut b = model.recheck(&job, a.transcript.outputs(), None);
         assert_eq!(a.transcript, b.transcript);
         for pos in 0..12 {
             let rows = a.rows(pos).unwrap();
@@ -143,5 +143,39 @@ fn decode_and_prefill_give_one_root_and_one_inner_transcript() {
             assert_eq!(node.body, a.transcript.body_roots()[pos as usize], "{pos}");
             assert_eq!(node.sampled, a.transcript.sampled_at(pos));
         }
+    }
+}
+
+#[test]
+fn a_re_check_names_the_first_token_and_layer_of_a_flipped_integer() {
+    let model = Model::new(2);
+    let job = small(&model, Sampler::GREEDY);
+    for (site, layer) in [
+        (model.sites(Some(0), "quant")[3], 0),
+        (model.sites(Some(1), "quant")[3], 1),
+    ] {
+        let fault = Fault {
+            site,
+            position: 9,
+            element: 2,
+        };
+        let mut theirs = model.decode(&job, &job.input_ids, Some(fault));
+        let mut mine = model.recheck(&job, theirs.transcript.outputs(), None);
+        let claimed = theirs.transcript.root().unwrap();
+        let verdict = crate::recheck::compare(claimed, &mine.transcript, Some(&theirs.transcript)).unwrap();
+        assert!(
+            matches!(verdict, crate::Verdict::Differs(d) if d.pos == 9),
+            "{verdict}"
+        );
+        let found = crate::recheck::locate(
+            (&mine.transcript, &mut mine.regen),
+            (&theirs.transcript, &mut theirs.regen),
+            &model.program,
+        );
+        let found = found.unwrap().unwrap();
+        assert_eq!(
+            found.to_string(),
+            format!("token 9, layer {layer}: the KV row differs")
+        );
     }
 }
