@@ -20,6 +20,8 @@ const PLANE_BITS: u32 = 15;
 /// What one head needs while it is worked on; kept from head to head to save allocations.
 #[derive(Default)]
 struct Scratch {
+    /// Query row and KV head whose scales are held: the heads that share them follow one another.
+    held: Option<(usize, usize)>,
     k: Scales,
     v: Scales,
     dots: Vec<i64>,
@@ -32,6 +34,7 @@ struct Scratch {
 /// A query row's place: its span and its position in the sequence.
 #[derive(Clone, Copy)]
 struct Query<'a> {
+    row: usize,
     span: KvSpan<'a>,
     pos: u32,
 }
@@ -44,13 +47,12 @@ pub(super) fn attention(
     spans: &[KvSpan<'_>],
     out: &mut [i32],
 ) {
-    let queries: Vec<Query<'_>> = spans
+    let places = spans
         .iter()
-        .flat_map(|span| {
-            (span.first..)
-                .take(span.count)
-                .map(|pos| Query { span: *span, pos })
-        })
+        .flat_map(|span| (span.first..).take(span.count).map(|pos| (*span, pos)));
+    let queries: Vec<Query<'_>> = places
+        .enumerate()
+        .map(|(row, (span, pos))| Query { row, span, pos })
         .collect();
     let keys = queries.iter().map(|q| q.span.rows.len() / q.span.row_len).max();
     let work = keys.unwrap_or(0) * (p.head_dim + KEY_WORK);
@@ -78,28 +80,34 @@ pub(super) fn attention(
 #[derive(Clone, Copy)]
 struct Records<'a> {
     /// From the first visible row's record on.
-    bytes: &'a [u8],
+    bytes: &'a [i8],
     row_len: usize,
     head_dim: usize,
     count: usize,
 }
 
 impl<'a> Records<'a> {
-    /// Key or value `j`.
+    /// Key `j`.
     #[inline]
-    fn ints(&self, j: usize, value: bool) -> &'a [i8] {
-        let at = j * self.row_len + if value { self.head_dim + 4 } else { 0 };
-        bytemuck::cast_slice(&self.bytes[at..at + self.head_dim])
+    fn key(&self, j: usize) -> &'a [i8] {
+        &self.bytes[j * self.row_len..][..self.head_dim]
+    }
+
+    /// Where the first value starts; the others follow every `row_len`.
+    fn values(&self) -> &'a [i8] {
+        self.bytes.get(self.head_dim + 4..).unwrap_or(&[])
     }
 
     /// Scales of all keys or of all values.
     fn scales(&self, value: bool) -> impl Iterator<Item = Scale> + Clone + 'a {
         let at = self.head_dim + if value { self.head_dim + 4 } else { 0 };
-        let (bytes, row_len) = (self.bytes, self.row_len);
-        (0..self.count).map(move |j| {
-            let s = &bytes[j * row_len + at..][..4];
-            Scale::from_bytes([s[0], s[1], s[2], s[3]])
-        })
+        self.bytes
+            .chunks(self.row_len)
+            .take(self.count)
+            .map(move |record| {
+                let s = &record[at..at + 4];
+                Scale::from_bytes([s[0], s[1], s[2], s[3]].map(i8::cast_unsigned))
+            })
     }
 }
 
@@ -118,14 +126,18 @@ fn head_row(
     let (lo, n) = visible(query.pos, (rows.len() / row_len) as u32, p.causal, p.window);
     let start = lo as usize * row_len + kv_record_offset(kv_head, p.head_dim);
     let records = Records {
-        bytes: rows.get(start..).unwrap_or(&[]),
+        bytes: bytemuck::cast_slice(rows.get(start..).unwrap_or(&[])),
         row_len,
         head_dim: p.head_dim,
         count: (n - lo) as usize,
     };
+    if s.held != Some((query.row, kv_head)) {
+        s.held = Some((query.row, kv_head));
+        s.k.set(records.scales(false));
+        s.v.set(records.scales(true));
+    }
     scores(simd, q, q_scale, p.scale, records, s);
     let max = s.scores.iter().copied().max().unwrap_or(0);
-    s.v.set(records.scales(true));
     let r = simd.max_weighted(&s.scores, &s.v).map(|w| unit(w, max));
     let z = weights(simd, p, max, r, s);
     values(simd, p, records, s);
@@ -140,14 +152,13 @@ fn scores(simd: Simd, q: &[i16], q_scale: Scale, c: Scale, records: Records<'_>,
     s.dots.clear();
     let whole = count - count % KEYS;
     for j in (0..whole).step_by(KEYS) {
-        let dots = simd.tile::<KEYS, 1>(std::array::from_fn(|i| records.ints(j + i, false)), [q]);
+        let dots = simd.tile::<KEYS, 1>(std::array::from_fn(|i| records.key(j + i)), [q]);
         s.dots.extend(dots.as_flattened());
     }
     for j in whole..count {
-        let [[dot]] = simd.tile([records.ints(j, false)], [q]);
+        let [[dot]] = simd.tile([records.key(j)], [q]);
         s.dots.push(dot);
     }
-    s.k.set(records.scales(false));
     s.scores.resize(count, 0);
     if simd.scores(&s.dots, q_scale, &s.k, c, &mut s.scores).is_none() {
         for (j, (x, dot)) in s.scores.iter_mut().zip(&s.dots).enumerate() {
@@ -173,13 +184,13 @@ fn weights(simd: Simd, p: AttentionParams, max: i32, r: Option<i32>, s: &mut Scr
 
 /// A7: the sum over keys of weight times value, one plane of 15 bits at a time.
 fn values(simd: Simd, p: AttentionParams, records: Records<'_>, s: &mut Scratch) {
-    let value = |j: usize| records.ints(j, true);
+    let (rows, stride) = (records.values(), records.row_len);
     s.acc.clear();
     s.acc.resize(p.head_dim, 0);
     if u32::from(p.p_bits) > PLANE_BITS {
         s.plane.clear();
         s.plane.extend(s.weights.iter().map(|w| (w >> PLANE_BITS) as i16));
-        simd.weighted_rows(&s.plane, value, &mut s.acc);
+        simd.weighted_rows(&s.plane, rows, stride, &mut s.acc);
         for acc in &mut s.acc {
             *acc <<= PLANE_BITS;
         }
@@ -187,5 +198,5 @@ fn values(simd: Simd, p: AttentionParams, records: Records<'_>, s: &mut Scratch)
     s.plane.clear();
     s.plane
         .extend(s.weights.iter().map(|w| (w & ((1 << PLANE_BITS) - 1)) as i16));
-    simd.weighted_rows(&s.plane, value, &mut s.acc);
+    simd.weighted_rows(&s.plane, rows, stride, &mut s.acc);
 }

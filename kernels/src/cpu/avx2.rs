@@ -200,29 +200,30 @@ pub(super) fn tile_grouped<const N: usize, const T: usize>(
     out
 }
 
-/// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], where `value(j)` is key j's row of at least acc.len() bytes.
+/// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's acc.len() values at `rows[j * stride ..]`.
 ///
 /// Two keys a step: their int8 values interleave as int16 pairs, and one multiply-add serves both.
 #[target_feature(enable = "avx2")]
-pub(super) fn weighted_rows<'a>(p: &[i16], value: impl Fn(usize) -> &'a [i8], acc: &mut [i64]) {
+pub(super) fn weighted_rows(p: &[i16], rows: &[i8], stride: usize, acc: &mut [i64]) {
     /// Vectors a tile: eight registers of sums, a whole head of the usual 64 elements.
     const TILE: usize = 4;
     let full = acc.len() / STEP;
     for first in (0..p.len()).step_by(KEY_BLOCK) {
         let p = &p[first..p.len().min(first + KEY_BLOCK)];
+        let rows = &rows[first * stride..];
         let tiles = full - full % TILE;
         for at in (0..tiles).step_by(TILE) {
-            let sums = pairs::<TILE>(p, |j| &value(first + j)[at * STEP..]);
+            let sums = pairs::<TILE>(p, &rows[at * STEP..], stride);
             add_pairs(sums, &mut acc[at * STEP..]);
         }
         for at in tiles..full {
-            let sums = pairs::<1>(p, |j| &value(first + j)[at * STEP..]);
+            let sums = pairs::<1>(p, &rows[at * STEP..], stride);
             add_pairs(sums, &mut acc[at * STEP..]);
         }
     }
-    let (done, dim) = (full * STEP, acc.len());
-    if done < dim {
-        super::portable::weighted_rows(p, |j| &value(j)[done..dim], &mut acc[done..]);
+    let done = full * STEP;
+    if done < acc.len() {
+        super::portable::weighted_rows(p, &rows[done.min(rows.len())..], stride, &mut acc[done..]);
     }
 }
 
@@ -249,24 +250,37 @@ fn add_pairs<const W: usize>(sums: [[__m256i; 2]; W], acc: &mut [i64]) {
 /// Int32 sums of p\[j\] * v\[j\]\[d\] for the first 16 * `W` elements of the rows; lanes in the order of unpack.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn pairs<'a, const W: usize>(p: &[i16], value: impl Fn(usize) -> &'a [i8]) -> [[__m256i; 2]; W] {
+fn pairs<const W: usize>(p: &[i16], rows: &[i8], stride: usize) -> [[__m256i; 2]; W] {
+    let last_row = p.len().saturating_sub(1) * stride;
+    assert!(p.is_empty() || rows.len() >= last_row + W * STEP, "a row a key");
     let mut sums = [[_mm256_setzero_si256(); 2]; W];
     let (whole, rest) = p.as_chunks::<2>();
-    let last = rest.first().map(|p| [*p, 0]);
-    for (i, [p0, p1]) in whole.iter().copied().chain(last).enumerate() {
-        let j = 2 * i;
-        let by = _mm256_set1_epi32(i32::from(p1) << 16 | i32::from(p0.cast_unsigned()));
-        // An odd last key stands in for its missing neighbour, whose weight is 0.
-        let (a, b) = (value(j), value(if j + 1 < p.len() { j + 1 } else { j }));
-        assert!(
-            a.len() >= W * STEP && b.len() >= W * STEP,
-            "rows as wide as the tile"
-        );
+    let mut at = 0usize;
+    for [p0, p1] in whole {
+        let by = _mm256_set1_epi32(i32::from(*p1) << 16 | i32::from(p0.cast_unsigned()));
+        let next = at.wrapping_add(stride);
         for i in 0..W {
-            // SAFETY: 16 * i + 16 <= 16 * W <= the lengths, checked above.
-            let (a, b) = unsafe { (load_i8(a.as_ptr(), i * STEP), load_i8(b.as_ptr(), i * STEP)) };
+            // SAFETY: next <= last_row and 16 * i + 16 <= 16 * W, so both reads end within `rows`, as asserted.
+            let (a, b) = unsafe {
+                let base = rows.as_ptr();
+                (
+                    load_i8(base, at.wrapping_add(i * STEP)),
+                    load_i8(base, next.wrapping_add(i * STEP)),
+                )
+            };
             sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), by));
             sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), by));
+        }
+        at = next.wrapping_add(stride);
+    }
+    if let [p0] = rest {
+        // The last of an odd number: its neighbour is itself with weight 0.
+        let by = _mm256_set1_epi32(i32::from(p0.cast_unsigned()));
+        for i in 0..W {
+            // SAFETY: `last_row` + 16 * W is within `rows`, as asserted.
+            let a = unsafe { load_i8(rows.as_ptr(), last_row + i * STEP) };
+            sums[i][0] = _mm256_add_epi32(sums[i][0], _mm256_madd_epi16(_mm256_unpacklo_epi16(a, a), by));
+            sums[i][1] = _mm256_add_epi32(sums[i][1], _mm256_madd_epi16(_mm256_unpackhi_epi16(a, a), by));
         }
     }
     sums

@@ -56,8 +56,8 @@ pub(super) fn tile_grouped<const N: usize, const T: usize>(
     out
 }
 
-/// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\].
-pub(super) fn weighted_rows<'a>(p: &[i16], value: impl Fn(usize) -> &'a [i8], acc: &mut [i64]) {
+/// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's acc.len() values at `rows[j * stride ..]`.
+pub(super) fn weighted_rows(p: &[i16], rows: &[i8], stride: usize, acc: &mut [i64]) {
     let dim = acc.len();
     let mut sums = vec![0i32; dim];
     for first in (0..p.len()).step_by(KEY_BLOCK) {
@@ -65,7 +65,7 @@ pub(super) fn weighted_rows<'a>(p: &[i16], value: impl Fn(usize) -> &'a [i8], ac
         sums.fill(0);
         for (j, p) in (first..last).zip(&p[first..last]) {
             let p = i32::from(*p);
-            for (sum, v) in sums.iter_mut().zip(&value(j)[..dim]) {
+            for (sum, v) in sums.iter_mut().zip(&rows[j * stride..][..dim]) {
                 *sum = sum.wrapping_add(i32::from(*v).wrapping_mul(p));
             }
         }

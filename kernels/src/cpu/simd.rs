@@ -82,14 +82,14 @@ impl Simd {
         }
     }
 
-    /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], `value(j)` being key j's int8 row.
+    /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's values at `rows[j * stride ..]`.
     #[inline]
-    pub(super) fn weighted_rows<'a>(self, p: &[i16], value: impl Fn(usize) -> &'a [i8], acc: &mut [i64]) {
+    pub(super) fn weighted_rows(self, p: &[i16], rows: &[i8], stride: usize, acc: &mut [i64]) {
         match self.0 {
-            Kind::Portable => portable::weighted_rows(p, value, acc),
+            Kind::Portable => portable::weighted_rows(p, rows, stride, acc),
             // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::weighted_rows(p, value, acc) },
+            Kind::Avx2 => unsafe { avx2::weighted_rows(p, rows, stride, acc) },
         }
     }
 
