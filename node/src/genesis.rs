@@ -157,8 +157,8 @@ impl Genesis {
         // Bitcoin regtest's block 0 is a constant of Bitcoin Core (chainparams.cpp): this hash in internal
         // byte order, time 2 February 2011.
         let hash: [u8; 32] = [
-            0x06, 0x22, 0x6e, 0x46, 0x11, 0x1a, 0x0b, 0x59, 0xca, 0xaf, 0x12, 0x60, 0x43, 0xeb, 0x5b, 0xbf, 0x28,
-            0xc3, 0x4f, 0x3a, 0x5e, 0x33, 0x2a, 0x1f, 0xc7, 0xb2, 0xb7, 0x3c, 0xf1, 0x88, 0x91, 0x0f,
+            0x06, 0x22, 0x6e, 0x46, 0x11, 0x1a, 0x0b, 0x59, 0xca, 0xaf, 0x12, 0x60, 0x43, 0xeb, 0x5b, 0xbf,
+            0x28, 0xc3, 0x4f, 0x3a, 0x5e, 0x33, 0x2a, 0x1f, 0xc7, 0xb2, 0xb7, 0x3c, 0xf1, 0x88, 0x91, 0x0f,
         ];
         let mut genesis = Genesis::new(Network::Regtest, 0, B256::new(hash), 1_296_688_602);
         for (address, balance) in balances {
@@ -199,7 +199,10 @@ impl Genesis {
                     storage: account
                         .storage
                         .iter()
-                        .map(|(slot, value)| CanonicalSlot { slot: *slot, value: *value })
+                        .map(|(slot, value)| CanonicalSlot {
+                            slot: *slot,
+                            value: *value,
+                        })
                         .collect(),
                 })
                 .collect(),
@@ -236,7 +239,10 @@ impl Genesis {
                 return Err(GenesisError::Empty(*address));
             }
             if let Some((slot, _)) = account.storage.iter().find(|(_, value)| value.is_zero()) {
-                return Err(GenesisError::ZeroSlot { address: *address, slot: *slot });
+                return Err(GenesisError::ZeroSlot {
+                    address: *address,
+                    slot: *slot,
+                });
             }
             supply = supply.saturating_add(account.balance);
         }

@@ -48,6 +48,11 @@ pub fn rlp_list(txs: &[Bytes]) -> Vec<u8> {
 
 /// Compresses `txs` into the payload of one envelope; [`decode`] takes every payload that this makes.
 pub fn encode(txs: &[Bytes]) -> Result<Vec<u8>, EncodeError> {
+    encode_at_least(txs, 0)
+}
+
+/// The same, but stored instead of compressed where compression would leave fewer than `min_len` bytes.
+pub fn encode_at_least(txs: &[Bytes], min_len: usize) -> Result<Vec<u8>, EncodeError> {
     if txs.is_empty() || txs.len() > TXS_MAX || txs.iter().any(|tx| tx.is_empty()) {
         return Err(EncodeError::Count { count: txs.len() });
     }
@@ -57,7 +62,7 @@ pub fn encode(txs: &[Bytes]) -> Result<Vec<u8>, EncodeError> {
     }
     let packed = zstd::bulk::compress(&list, LEVEL).map_err(|e| EncodeError::Zstd(e.to_string()))?;
     // Zeros compress better than the ratio allows: then raw blocks, padded by nothing, keep within it.
-    if list.len() > packed.len().saturating_mul(RATIO_MAX) {
+    if list.len() > packed.len().saturating_mul(RATIO_MAX) || packed.len() < min_len {
         return Ok(store(&list));
     }
     Ok(packed)

@@ -220,7 +220,7 @@ impl Inscriber {
         let mut ready = self.source.ready(READY_BYTES);
         ready.retain(|(hash, _)| !on_the_way.contains(hash));
         let mut parts = Vec::new();
-        split(&ready, &mut parts)?;
+        split(&*self.source, &ready, &mut parts)?;
         if parts.is_empty() {
             return Ok(());
         }
@@ -455,12 +455,16 @@ fn total_fee(version: &Version) -> u64 {
 }
 
 /// Cuts `ready` into as few parts as fit reveals, in order. A transaction that fits none is left out.
-fn split(ready: &[(B256, Bytes)], parts: &mut Vec<Part>) -> Result<(), payload::EncodeError> {
+fn split(
+    source: &dyn TxSource,
+    ready: &[(B256, Bytes)],
+    parts: &mut Vec<Part>,
+) -> Result<(), payload::EncodeError> {
     if ready.is_empty() {
         return Ok(());
     }
     let txs: Vec<Bytes> = ready.iter().map(|(_, tx)| tx.clone()).collect();
-    match payload::encode(&txs) {
+    match payload::encode_at_least(&txs, source.payload_min(&txs)) {
         Ok(payload) if payload.len() <= REVEAL_PAYLOAD_MAX => {
             let hashes = ready.iter().map(|(hash, _)| *hash).collect();
             parts.push(Part { hashes, payload });
@@ -472,8 +476,8 @@ fn split(ready: &[(B256, Bytes)], parts: &mut Vec<Part>) -> Result<(), payload::
                 return Ok(());
             }
             let (left, right) = ready.split_at(ready.len() / 2);
-            split(left, parts)?;
-            split(right, parts)
+            split(source, left, parts)?;
+            split(source, right, parts)
         }
         Err(e) => Err(e),
     }

@@ -13,6 +13,12 @@ pub trait TxSource: Send + Sync {
     /// they stay known until a block executes them. Called again for every batch after a restart.
     fn inscribed(&self, hashes: &[B256], reveal_txid: B256);
 
+    /// Least bytes that one payload of these transactions must have as inscribed: the state machine bounds
+    /// the gas of an envelope by its payload (`docs/spec/chain.md`). Never more than their bytes together.
+    fn payload_min(&self, _txs: &[Bytes]) -> usize {
+        0
+    }
+
     /// The reveal of these can never confirm (its funds vanished in a reorg): they may be inscribed anew.
     fn released(&self, hashes: &[B256]);
 }

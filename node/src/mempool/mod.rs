@@ -18,6 +18,7 @@ use crate::inscriber::source::{Quote, TxSource};
 use crate::state::{AppliedBlock, Chain, ChainObserver, StateError, StoredBlock, View, raw_txs};
 use crate::transition::evm::BlockSight;
 use crate::transition::overlay::Overlay;
+use crate::transition::tx::gas_limit_of;
 use crate::transition::{SignedTx, TxError};
 pub use error::PoolError;
 use pending::Pending;
@@ -64,7 +65,10 @@ struct Inner {
 impl std::fmt::Debug for Mempool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (ready, queued) = self.counts();
-        f.debug_struct("Mempool").field("ready", &ready).field("queued", &queued).finish_non_exhaustive()
+        f.debug_struct("Mempool")
+            .field("ready", &ready)
+            .field("queued", &queued)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,17 +85,34 @@ impl Mempool {
         for record in store.load()? {
             match SignedTx::decode(&record.raw, chain.genesis()) {
                 Ok(tx) => {
-                    let flight = (record.reveal_txid != B256::ZERO)
-                        .then_some(Flight { reveal_txid: record.reveal_txid, since: record.since });
-                    pool.insert(Entry { tx, raw: record.raw, seq: record.seq, flight, gas_used: None });
+                    let flight = (record.reveal_txid != B256::ZERO).then_some(Flight {
+                        reveal_txid: record.reveal_txid,
+                        since: record.since,
+                    });
+                    pool.insert(Entry {
+                        tx,
+                        raw: record.raw,
+                        seq: record.seq,
+                        flight,
+                        gas_used: None,
+                    });
                 }
                 Err(_) => lost.push(alloy_primitives::keccak256(&record.raw)),
             }
         }
         store.write([], lost)?;
         let pending = Pending::new(chain.genesis(), chain.view()?, Address::ZERO)?;
-        let inner = Mutex::new(Inner { pool, pending, coinbase: Address::ZERO });
-        let mempool = Arc::new(Mempool { chain, quote, store, inner });
+        let inner = Mutex::new(Inner {
+            pool,
+            pending,
+            coinbase: Address::ZERO,
+        });
+        let mempool = Arc::new(Mempool {
+            chain,
+            quote,
+            store,
+            inner,
+        });
         mempool.refresh(&mut mempool.lock())?;
         let observer: Weak<Mempool> = Arc::downgrade(&mempool);
         mempool.chain.observe(observer);
@@ -114,7 +135,10 @@ impl Mempool {
     /// Takes a raw transaction, or says why not. Returns its hash once it is on disk.
     pub fn submit(&self, raw: &[u8]) -> Result<B256, PoolError> {
         if raw.len() > MAX_TX_BYTES {
-            return Err(PoolError::TooLarge { len: raw.len(), max: MAX_TX_BYTES });
+            return Err(PoolError::TooLarge {
+                len: raw.len(),
+                max: MAX_TX_BYTES,
+            });
         }
         let tx = SignedTx::decode(raw, self.genesis())?;
         let mut inner = self.lock();
@@ -125,20 +149,35 @@ impl Mempool {
         let (sender, nonce) = (tx.sender, tx.tx.nonce());
         let on_chain = self.chain.view()?.account(sender)?.map_or(0, |a| a.nonce);
         if nonce < on_chain {
-            return Err(TxError::NonceTooLow { next: on_chain, got: nonce }.into());
+            return Err(TxError::NonceTooLow {
+                next: on_chain,
+                got: nonce,
+            }
+            .into());
         }
         if nonce - on_chain >= MAX_PER_SENDER as u64 {
             let max = MAX_PER_SENDER as u64 - 1;
-            return Err(PoolError::TooFarAhead { next: on_chain, got: nonce, max });
+            return Err(PoolError::TooFarAhead {
+                next: on_chain,
+                got: nonce,
+                max,
+            });
         }
         let replaces = inner.pool.at(sender, nonce).cloned();
         match &replaces {
             Some(old) => Pool::check_replacement(old, &tx)?,
             None => self.check_room(&inner.pool, sender, raw.len())?,
         }
-        let seq = replaces.as_ref().map_or_else(|| inner.pool.next_seq(), |old| old.seq);
-        let mut entry =
-            Entry { tx, raw: Bytes::copy_from_slice(raw), seq, flight: None, gas_used: None };
+        let seq = replaces
+            .as_ref()
+            .map_or_else(|| inner.pool.next_seq(), |old| old.seq);
+        let mut entry = Entry {
+            tx,
+            raw: Bytes::copy_from_slice(raw),
+            seq,
+            flight: None,
+            gas_used: None,
+        };
         match replaces {
             Some(old) => self.replace(&mut inner, old, entry)?,
             None => {
@@ -165,7 +204,10 @@ impl Mempool {
             return Err(PoolError::SenderFull { max: MAX_PER_SENDER });
         }
         if pool.len() >= MAX_TXS || pool.bytes() + len > MAX_BYTES {
-            return Err(PoolError::Full { max: MAX_TXS, max_bytes: MAX_BYTES });
+            return Err(PoolError::Full {
+                max: MAX_TXS,
+                max_bytes: MAX_BYTES,
+            });
         }
         Ok(())
     }
@@ -174,7 +216,10 @@ impl Mempool {
     fn check_price(&self, entry: &Entry, sight: BlockSight, gas_used: u64) -> Result<(), PoolError> {
         let max_fee = entry.tx.tx.max_fee_per_gas();
         let base_fee = sight.base_fee;
-        let got = entry.tx.priority_fee(base_fee).ok_or(TxError::FeeBelowBase { max_fee, base_fee })?;
+        let got = entry
+            .tx
+            .priority_fee(base_fee)
+            .ok_or(TxError::FeeBelowBase { max_fee, base_fee })?;
         let min = self.quote.min_priority_fee(entry.raw.len(), gas_used);
         if U256::from(got) < min {
             return Err(PoolError::Underpriced { got, min, base_fee });
@@ -209,7 +254,9 @@ impl Mempool {
     fn promote(&self, inner: &mut Inner, sender: Address) -> Result<(), StateError> {
         loop {
             let (next, _) = inner.pending.nonce_and_balance(sender)?;
-            let Some(entry) = inner.pool.at(sender, next) else { return Ok(()) };
+            let Some(entry) = inner.pool.at(sender, next) else {
+                return Ok(());
+            };
             if entry.gas_used.is_some() {
                 return Ok(());
             }
@@ -266,7 +313,9 @@ impl Mempool {
         inner.pending = Pending::new(self.genesis(), view, inner.coinbase)?;
         let mut refused = Vec::new();
         for (sender, nonce) in inner.pool.by_arrival() {
-            let Some(entry) = inner.pool.at_mut(sender, nonce) else { continue };
+            let Some(entry) = inner.pool.at_mut(sender, nonce) else {
+                continue;
+            };
             entry.gas_used = None;
             let (next, _) = inner.pending.nonce_and_balance(sender)?;
             if nonce != next {
@@ -358,7 +407,11 @@ impl Mempool {
 fn check_funds(tx: &SignedTx, have: U256) -> Result<(), TxError> {
     let gas = U256::from(tx.tx.gas_limit()).saturating_mul(U256::from(tx.tx.max_fee_per_gas()));
     let want = gas.saturating_add(tx.tx.value());
-    if want > have { Err(TxError::Funds { have, want }) } else { Ok(()) }
+    if want > have {
+        Err(TxError::Funds { have, want })
+    } else {
+        Ok(())
+    }
 }
 
 impl TxSource for Mempool {
@@ -366,7 +419,9 @@ impl TxSource for Mempool {
         let inner = self.lock();
         let sight = inner.pending.sight();
         inner.pool.best(sight.base_fee, max_bytes, |entry| {
-            entry.gas_used.is_some_and(|gas| self.check_price(entry, sight, gas).is_ok())
+            entry
+                .gas_used
+                .is_some_and(|gas| self.check_price(entry, sight, gas).is_ok())
         })
     }
 
@@ -381,6 +436,14 @@ impl TxSource for Mempool {
             }
         }
         self.report(self.store.write(put, []));
+    }
+
+    fn payload_min(&self, txs: &[Bytes]) -> usize {
+        let gas = txs
+            .iter()
+            .filter_map(|raw| gas_limit_of(raw))
+            .fold(0, u64::saturating_add);
+        usize::try_from(gas.div_ceil(self.genesis().gas_per_byte)).unwrap_or(usize::MAX)
     }
 
     fn released(&self, hashes: &[B256]) {
@@ -428,14 +491,25 @@ impl ChainObserver for Mempool {
         // Oldest block first, so that arrival keeps the order they ran in.
         for block in removed.iter().rev() {
             for (raw, executed) in raw_txs(block).into_iter().zip(&block.txs) {
-                let Ok(tx) = SignedTx::decode(&raw, self.genesis()) else { continue };
+                let Ok(tx) = SignedTx::decode(&raw, self.genesis()) else {
+                    continue;
+                };
                 if inner.pool.at(tx.sender, tx.tx.nonce()).is_some() {
                     continue;
                 }
                 let seq = inner.pool.next_seq();
                 // Its reveal most likely confirms again; whoever wrote it says when it cannot.
-                let flight = Some(Flight { reveal_txid: executed.reveal_txid, since });
-                let entry = Entry { tx, raw, seq, flight, gas_used: None };
+                let flight = Some(Flight {
+                    reveal_txid: executed.reveal_txid,
+                    since,
+                });
+                let entry = Entry {
+                    tx,
+                    raw,
+                    seq,
+                    flight,
+                    gas_used: None,
+                };
                 put.push((entry.tx.hash, entry.record()));
                 inner.pool.insert(entry);
             }

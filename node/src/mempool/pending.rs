@@ -1,9 +1,9 @@
 //! The pending state: the newest state with the mempool's transactions executed on it in order of arrival.
 
 use alloy_primitives::{Address, U256};
+use revm::ExecuteEvm;
 use revm::context::result::{EVMError, ExecutionResult};
 use revm::database_interface::DatabaseCommit;
-use revm::ExecuteEvm;
 use revm::state::EvmState;
 
 use super::error::PoolError;
@@ -27,7 +27,11 @@ impl Pending {
     pub(super) fn new(genesis: &Genesis, view: View, coinbase: Address) -> Result<Self, StateError> {
         let (_, header) = view.tip()?;
         let sight = next_sight(genesis, &header, bitcoin_hash(&header), header.timestamp);
-        Ok(Pending { overlay: Overlay::new(view), sight, coinbase })
+        Ok(Pending {
+            overlay: Overlay::new(view),
+            sight,
+            coinbase,
+        })
     }
 
     /// The block that transactions would run in.
@@ -69,8 +73,16 @@ impl Pending {
 
     /// What a transaction would do: gas used or why it fails, and the state that it leaves. An error where
     /// no block could hold it.
-    fn simulate(&mut self, genesis: &Genesis, tx: &SignedTx) -> Result<(Result<u64, PoolError>, EvmState), PoolError> {
-        let mut evm = evm::build(&mut self.overlay, evm::cfg(genesis), self.sight.env(self.coinbase));
+    fn simulate(
+        &mut self,
+        genesis: &Genesis,
+        tx: &SignedTx,
+    ) -> Result<(Result<u64, PoolError>, EvmState), PoolError> {
+        let mut evm = evm::build(
+            &mut self.overlay,
+            evm::cfg(genesis),
+            self.sight.env(self.coinbase),
+        );
         let done = evm.transact(tx.env()).map_err(|error| match error {
             EVMError::Transaction(why) => {
                 PoolError::Tx(evm::refusal(why, tx.env().gas_price, self.sight.base_fee))
@@ -80,9 +92,10 @@ impl Pending {
         })?;
         let outcome = match &done.result {
             ExecutionResult::Success { gas, .. } => Ok(gas.tx_gas_used()),
-            ExecutionResult::Revert { output, .. } => {
-                Err(PoolError::Reverted { reason: revert_reason(output), data: output.clone() })
-            }
+            ExecutionResult::Revert { output, .. } => Err(PoolError::Reverted {
+                reason: revert_reason(output),
+                data: output.clone(),
+            }),
             ExecutionResult::Halt { reason, .. } => Err(PoolError::Halted(format!("{reason:?}"))),
         };
         Ok((outcome, done.state))

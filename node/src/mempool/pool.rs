@@ -105,8 +105,12 @@ impl Pool {
         self.next_seq = self.next_seq.max(entry.seq);
         let old = self.remove_at(entry.tx.sender, entry.nonce());
         self.bytes += entry.raw.len();
-        self.hashes.insert(entry.tx.hash, (entry.tx.sender, entry.nonce()));
-        self.senders.entry(entry.tx.sender).or_default().insert(entry.nonce(), entry);
+        self.hashes
+            .insert(entry.tx.hash, (entry.tx.sender, entry.nonce()));
+        self.senders
+            .entry(entry.tx.sender)
+            .or_default()
+            .insert(entry.nonce(), entry);
         old
     }
 
@@ -137,13 +141,19 @@ impl Pool {
             .senders
             .iter()
             .filter_map(|(sender, queue)| {
-                queue.values().next().map(|first| Reverse((first.seq, *sender, first.nonce())))
+                queue
+                    .values()
+                    .next()
+                    .map(|first| Reverse((first.seq, *sender, first.nonce())))
             })
             .collect();
         let mut order = Vec::with_capacity(self.len());
         while let Some(Reverse((_, sender, nonce))) = heap.pop() {
             order.push((sender, nonce));
-            let next = self.senders.get(&sender).and_then(|queue| queue.range(nonce + 1..).next());
+            let next = self
+                .senders
+                .get(&sender)
+                .and_then(|queue| queue.range(nonce + 1..).next());
             if let Some((next_nonce, entry)) = next {
                 heap.push(Reverse((entry.seq, sender, *next_nonce)));
             }
@@ -164,13 +174,24 @@ impl Pool {
             let queue = self.senders.get(&sender)?;
             // What is in flight is as good as executed; the first that is not decides.
             let entry = queue.range(from..).map(|(_, e)| e).find(|e| e.flight.is_none())?;
-            fit(entry).then(|| (entry.tx.priority_fee(base_fee), Reverse(entry.seq), sender, entry.nonce()))
+            fit(entry).then(|| {
+                (
+                    entry.tx.priority_fee(base_fee),
+                    Reverse(entry.seq),
+                    sender,
+                    entry.nonce(),
+                )
+            })
         };
         let mut heap: BinaryHeap<_> = self.senders.keys().filter_map(|s| next_of(*s, 0)).collect();
         let (mut out, mut left) = (Vec::new(), max_bytes);
         while let Some((_, _, sender, nonce)) = heap.pop() {
-            let Some(entry) = self.at(sender, nonce) else { continue };
-            let Some(rest) = left.checked_sub(entry.raw.len()) else { continue };
+            let Some(entry) = self.at(sender, nonce) else {
+                continue;
+            };
+            let Some(rest) = left.checked_sub(entry.raw.len()) else {
+                continue;
+            };
             left = rest;
             out.push((entry.tx.hash, entry.raw.clone()));
             heap.extend(next_of(sender, nonce + 1));
@@ -181,14 +202,24 @@ impl Pool {
     /// Whether `new` pays enough more to take `old`'s place: a tenth on both fees.
     pub(super) fn check_replacement(old: &Entry, new: &SignedTx) -> Result<(), PoolError> {
         if old.flight.is_some() {
-            return Err(PoolError::InFlight { nonce: old.nonce(), hash: old.tx.hash });
+            return Err(PoolError::InFlight {
+                nonce: old.nonce(),
+                hash: old.tx.hash,
+            });
         }
         let bumped = |fee: u128| fee.saturating_add(fee.div_ceil(10)).max(fee.saturating_add(1));
-        let tip = |tx: &SignedTx| tx.tx.max_priority_fee_per_gas().unwrap_or(tx.tx.max_fee_per_gas());
+        let tip = |tx: &SignedTx| {
+            tx.tx
+                .max_priority_fee_per_gas()
+                .unwrap_or(tx.tx.max_fee_per_gas())
+        };
         let max_fee = bumped(old.tx.tx.max_fee_per_gas());
         let priority_fee = bumped(tip(&old.tx));
         if new.tx.max_fee_per_gas() < max_fee || tip(new) < priority_fee {
-            return Err(PoolError::ReplacementUnderpriced { max_fee, priority_fee });
+            return Err(PoolError::ReplacementUnderpriced {
+                max_fee,
+                priority_fee,
+            });
         }
         Ok(())
     }

@@ -24,7 +24,11 @@ impl Context {
         let network = serde_json::to_value(genesis.network).ok();
         let bitcoin_height = self.chain.bitcoin_height(header.number);
         Ok(NodeStatus {
-            network: network.as_ref().and_then(|n| n.as_str()).unwrap_or_default().to_string(),
+            network: network
+                .as_ref()
+                .and_then(|n| n.as_str())
+                .unwrap_or_default()
+                .to_string(),
             chain_id: genesis.chain_id(),
             genesis_id: hex::encode(genesis.id()),
             height: header.number,
@@ -89,13 +93,19 @@ impl Context {
     /// before it stay taken.
     pub(crate) fn send_all(&self, raws: Vec<Bytes>) -> Answer<Vec<Accepted>> {
         if raws.len() > MAX_BATCH {
-            return Err(invalid(format!("{} transactions; at most {MAX_BATCH} a call", raws.len())));
+            return Err(invalid(format!(
+                "{} transactions; at most {MAX_BATCH} a call",
+                raws.len()
+            )));
         }
         let mut accepted = Vec::with_capacity(raws.len());
         for raw in raws {
             let tx_hash = self.mempool.submit(&raw).map_err(refused)?;
             let min_priority_fee = self.mempool.min_priority_fee(tx_hash).unwrap_or_default();
-            accepted.push(Accepted { tx_hash, min_priority_fee });
+            accepted.push(Accepted {
+                tx_hash,
+                min_priority_fee,
+            });
         }
         Ok(accepted)
     }

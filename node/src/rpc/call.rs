@@ -67,7 +67,9 @@ impl Context {
         let mut ground = self.ground(Some(block))?;
         apply_overrides(&mut ground, overrides)?;
         let raw_len = raw_len(&request);
-        let by_bytes = (raw_len as u64).saturating_mul(self.chain.genesis().gas_per_byte).min(CALL_GAS_CAP);
+        let by_bytes = (raw_len as u64)
+            .saturating_mul(self.chain.genesis().gas_per_byte)
+            .min(CALL_GAS_CAP);
         let mut high = request.gas.unwrap_or(u64::MAX).min(by_bytes);
         let price = price_of(&request)?.0;
         if price > 0 {
@@ -93,7 +95,11 @@ impl Context {
         let mut low = used.saturating_sub(1);
         while low + 1 < high {
             // First a guess that is right for most calls: each call keeps a 64th back.
-            let guess = if low + 1 == used { used + used / 63 + 2_300 } else { low + (high - low) / 2 };
+            let guess = if low + 1 == used {
+                used + used / 63 + 2_300
+            } else {
+                low + (high - low) / 2
+            };
             let middle = guess.clamp(low + 1, high - 1);
             match self.execute(&mut ground, &request, middle) {
                 Ok(ExecutionResult::Success { .. }) => high = middle,
@@ -116,13 +122,17 @@ impl Context {
         let tx = self.env(request, gas)?;
         let (max_fee, base_fee) = (tx.gas_price, ground.sight.base_fee);
         let coinbase = self.fee_recipient();
-        let mut evm =
-            evm::build(&mut ground.overlay, self.call_cfg(max_fee == 0), ground.sight.env(coinbase));
+        let mut evm = evm::build(
+            &mut ground.overlay,
+            self.call_cfg(max_fee == 0),
+            ground.sight.env(coinbase),
+        );
         match evm.transact(tx) {
             Ok(done) => Ok(done.result),
-            Err(EVMError::Transaction(why)) => {
-                Err(error(SERVER_ERROR, evm::refusal(why, max_fee, base_fee).to_string()))
-            }
+            Err(EVMError::Transaction(why)) => Err(error(
+                SERVER_ERROR,
+                evm::refusal(why, max_fee, base_fee).to_string(),
+            )),
             Err(EVMError::Database(e)) => Err(internal(e)),
             Err(other) => Err(internal(StateError::Engine(other.to_string()))),
         }
@@ -131,7 +141,9 @@ impl Context {
     fn env(&self, request: &TransactionRequest, gas: u64) -> Answer<TxEnv> {
         let want = self.chain.genesis().chain_id();
         if let Some(got) = request.chain_id.filter(|got| *got != want) {
-            return Err(invalid(format!("invalid chain id: request names {got}, this chain is {want}")));
+            return Err(invalid(format!(
+                "invalid chain id: request names {got}, this chain is {want}"
+            )));
         }
         let (price, tip) = price_of(request)?;
         let tx_type = if request.authorization_list.is_some() {
@@ -167,7 +179,9 @@ impl Context {
 
     /// COINBASE of calls.
     pub(crate) fn fee_recipient(&self) -> Address {
-        self.inscriber.as_ref().map_or(Address::ZERO, |i| i.fee_recipient())
+        self.inscriber
+            .as_ref()
+            .map_or(Address::ZERO, |i| i.fee_recipient())
     }
 }
 
@@ -178,7 +192,10 @@ fn price_of(request: &TransactionRequest) -> Answer<(u128, Option<u128>)> {
         return Err(invalid(format!("gas price {price} is above {MAX_GAS_PRICE} wei")));
     }
     let dynamic = request.gas_price.is_none() && request.max_fee_per_gas.is_some();
-    Ok((price, dynamic.then(|| request.max_priority_fee_per_gas.unwrap_or_default().min(price))))
+    Ok((
+        price,
+        dynamic.then(|| request.max_priority_fee_per_gas.unwrap_or_default().min(price)),
+    ))
 }
 
 /// Bytes that the request has as a signed transaction, on the safe side: small fees, no access list.
@@ -207,7 +224,11 @@ fn apply_overrides(ground: &mut Ground, overrides: Option<StateOverride>) -> Ans
         if change.move_precompile_to.is_some() {
             return Err(invalid("movePrecompileToAddress is not supported"));
         }
-        let mut info = ground.overlay.basic(address).map_err(internal)?.unwrap_or_default();
+        let mut info = ground
+            .overlay
+            .basic(address)
+            .map_err(internal)?
+            .unwrap_or_default();
         if let Some(balance) = change.balance {
             info.balance = balance;
         }
@@ -220,7 +241,11 @@ fn apply_overrides(ground: &mut Ground, overrides: Option<StateOverride>) -> Ans
         }
         ground.overlay.set_account(address, info);
         let whole = change.state.inspect(|_| ground.overlay.wipe_storage(address));
-        for (slot, value) in whole.into_iter().flatten().chain(change.state_diff.into_iter().flatten()) {
+        for (slot, value) in whole
+            .into_iter()
+            .flatten()
+            .chain(change.state_diff.into_iter().flatten())
+        {
             ground.overlay.set_storage(address, slot.into(), value.into());
         }
     }

@@ -2,7 +2,9 @@
 
 use alloy::consensus::transaction::Recovered;
 use alloy::consensus::{Header, Transaction as _, TxEnvelope};
-use alloy::rpc::types::{Block, BlockTransactions, Header as RpcHeader, Log, Transaction, TransactionReceipt};
+use alloy::rpc::types::{
+    Block, BlockTransactions, Header as RpcHeader, Log, Transaction, TransactionReceipt,
+};
 use alloy_primitives::{B256, U256};
 use alloy_rlp::Encodable;
 
@@ -63,9 +65,19 @@ pub(crate) fn receipt(block: &StoredBlock, index: usize) -> Option<TransactionRe
     let first = block.txs[..index].iter().map(|t| t.logs.len()).sum();
     let rpc_logs = logs(block.hash, &block.header, index, tx, first);
     let mut rpc_logs = rpc_logs.into_iter();
-    let inner = header::receipt(tx.tx.tx_type(), tx.success, tx.cumulative_gas_used, tx.logs.clone())
-        // The same logs, in the same order, with their places.
-        .map_logs(|log| rpc_logs.next().unwrap_or(Log { inner: log, ..Default::default() }));
+    let inner = header::receipt(
+        tx.tx.tx_type(),
+        tx.success,
+        tx.cumulative_gas_used,
+        tx.logs.clone(),
+    )
+    // The same logs, in the same order, with their places.
+    .map_logs(|log| {
+        rpc_logs.next().unwrap_or(Log {
+            inner: log,
+            ..Default::default()
+        })
+    });
     Some(TransactionReceipt {
         inner,
         transaction_hash: *tx.tx.tx_hash(),
@@ -84,14 +96,22 @@ pub(crate) fn receipt(block: &StoredBlock, index: usize) -> Option<TransactionRe
 
 /// A header with its hash.
 pub(crate) fn rpc_header(hash: B256, header: Header, size: usize) -> RpcHeader {
-    RpcHeader { hash, inner: header, total_difficulty: Some(U256::ZERO), size: Some(U256::from(size)) }
+    RpcHeader {
+        hash,
+        inner: header,
+        total_difficulty: Some(U256::ZERO),
+        size: Some(U256::from(size)),
+    }
 }
 
 /// A block with full transactions or their hashes.
 pub(crate) fn block(block: StoredBlock, full: bool) -> Block {
     let transactions = if full {
         let txs = block.txs.iter().enumerate();
-        BlockTransactions::Full(txs.map(|(i, tx)| transaction(block.hash, &block.header, i, tx)).collect())
+        BlockTransactions::Full(
+            txs.map(|(i, tx)| transaction(block.hash, &block.header, i, tx))
+                .collect(),
+        )
     } else {
         BlockTransactions::Hashes(block.txs.iter().map(|tx| *tx.tx.tx_hash()).collect())
     };

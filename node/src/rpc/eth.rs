@@ -34,14 +34,28 @@ impl Context {
     pub(crate) fn code(&self, address: Address, block: Option<BlockId>) -> Answer<Bytes> {
         use revm::database_interface::Database;
         let mut ground = self.ground(block)?;
-        let Some(info) = ground.overlay.basic(address).map_err(internal)? else { return Ok(Bytes::new()) };
-        Ok(ground.overlay.code_by_hash(info.code_hash).map_err(internal)?.original_bytes())
+        let Some(info) = ground.overlay.basic(address).map_err(internal)? else {
+            return Ok(Bytes::new());
+        };
+        Ok(ground
+            .overlay
+            .code_by_hash(info.code_hash)
+            .map_err(internal)?
+            .original_bytes())
     }
 
-    pub(crate) fn storage_at(&self, address: Address, slot: JsonStorageKey, block: Option<BlockId>) -> Answer<B256> {
+    pub(crate) fn storage_at(
+        &self,
+        address: Address,
+        slot: JsonStorageKey,
+        block: Option<BlockId>,
+    ) -> Answer<B256> {
         use revm::database_interface::Database;
         let mut ground = self.ground(block)?;
-        let value = ground.overlay.storage(address, slot.as_b256().into()).map_err(internal)?;
+        let value = ground
+            .overlay
+            .storage(address, slot.as_b256().into())
+            .map_err(internal)?;
         Ok(value.into())
     }
 
@@ -52,7 +66,10 @@ impl Context {
         block: Option<BlockId>,
     ) -> Answer<EIP1186AccountProofResponse> {
         if keys.len() > MAX_PROOF_SLOTS {
-            return Err(invalid(format!("{} storage keys; at most {MAX_PROOF_SLOTS} a call", keys.len())));
+            return Err(invalid(format!(
+                "{} storage keys; at most {MAX_PROOF_SLOTS} a call",
+                keys.len()
+            )));
         }
         let slots: Vec<U256> = keys.iter().map(|key| key.as_b256().into()).collect();
         let proof = self.view(block)?.prove(address, &slots).map_err(internal)?;
@@ -123,28 +140,45 @@ impl Context {
             let block = view.block(height).map_err(internal)?;
             return Ok(block.and_then(|b| {
                 let index = index as usize;
-                b.txs.get(index).map(|tx| convert::transaction(b.hash, &b.header, index, tx))
+                b.txs
+                    .get(index)
+                    .map(|tx| convert::transaction(b.hash, &b.header, index, tx))
             }));
         }
         Ok(self.mempool.get(hash).map(|tx| convert::pooled(&tx.tx)))
     }
 
     pub(crate) fn transaction_at(&self, id: BlockId, index: U256) -> Answer<Option<Transaction>> {
-        let Some(block) = self.stored(id)? else { return Ok(None) };
-        let Ok(index) = usize::try_from(index) else { return Ok(None) };
-        Ok(block.txs.get(index).map(|tx| convert::transaction(block.hash, &block.header, index, tx)))
+        let Some(block) = self.stored(id)? else {
+            return Ok(None);
+        };
+        let Ok(index) = usize::try_from(index) else {
+            return Ok(None);
+        };
+        Ok(block
+            .txs
+            .get(index)
+            .map(|tx| convert::transaction(block.hash, &block.header, index, tx)))
     }
 
     pub(crate) fn receipt(&self, hash: B256) -> Answer<Option<TransactionReceipt>> {
         let view = self.chain.view().map_err(internal)?;
-        let Some((height, index)) = view.tx_place(hash).map_err(internal)? else { return Ok(None) };
+        let Some((height, index)) = view.tx_place(hash).map_err(internal)? else {
+            return Ok(None);
+        };
         let block = view.block(height).map_err(internal)?;
         Ok(block.and_then(|b| convert::receipt(&b, index as usize)))
     }
 
     pub(crate) fn receipts(&self, id: BlockId) -> Answer<Option<Vec<TransactionReceipt>>> {
-        let Some(block) = self.stored(id)? else { return Ok(None) };
-        Ok(Some((0..block.txs.len()).filter_map(|i| convert::receipt(&block, i)).collect()))
+        let Some(block) = self.stored(id)? else {
+            return Ok(None);
+        };
+        Ok(Some(
+            (0..block.txs.len())
+                .filter_map(|i| convert::receipt(&block, i))
+                .collect(),
+        ))
     }
 
     pub(crate) fn syncing(&self) -> Value {

@@ -55,28 +55,45 @@ impl Context {
             || !ordered
             || percentiles.iter().any(|p| !(0.0..=100.0).contains(p))
         {
-            return Err(invalid("reward percentiles must rise from 0 to 100, at most 100 of them"));
+            return Err(invalid(
+                "reward percentiles must rise from 0 to 100, at most 100 of them",
+            ));
         }
         let count = count.min(MAX_HISTORY).min(newest + 1);
         let oldest = newest + 1 - count;
         let floor: u128 = self.priority_fee().saturating_to();
-        let mut history = FeeHistory { oldest_block: oldest, ..Default::default() };
+        let mut history = FeeHistory {
+            oldest_block: oldest,
+            ..Default::default()
+        };
         let mut rewards = Vec::new();
         for height in oldest..=newest {
-            let Some((_, header)) = view.header(height).map_err(internal)? else { break };
+            let Some((_, header)) = view.header(height).map_err(internal)? else {
+                break;
+            };
             let base_fee = header.base_fee_per_gas.unwrap_or_default();
             history.base_fee_per_gas.push(base_fee.into());
             // For display only: JSON-RPC defines it as a fraction.
-            history.gas_used_ratio.push(header.gas_used as f64 / header.gas_limit as f64);
+            history
+                .gas_used_ratio
+                .push(header.gas_used as f64 / header.gas_limit as f64);
             history.base_fee_per_blob_gas.push(1);
             history.blob_gas_used_ratio.push(0.0);
             if !percentiles.is_empty() {
                 let txs = view.body(height).map_err(internal)?;
-                rewards.push(block_rewards(&txs, header.gas_used, base_fee, &percentiles, floor));
+                rewards.push(block_rewards(
+                    &txs,
+                    header.gas_used,
+                    base_fee,
+                    &percentiles,
+                    floor,
+                ));
             }
             if height == newest {
                 let rule = &self.chain.genesis().fee_rule;
-                history.base_fee_per_gas.push(next_base_fee(rule, base_fee, header.gas_used).into());
+                history
+                    .base_fee_per_gas
+                    .push(next_base_fee(rule, base_fee, header.gas_used).into());
                 history.base_fee_per_blob_gas.push(1);
             }
         }
@@ -93,8 +110,10 @@ fn block_rewards(
     percentiles: &[f64],
     floor: u128,
 ) -> Vec<u128> {
-    let mut fees: Vec<(u128, u64)> =
-        txs.iter().map(|tx| (tx.gas_price.saturating_sub(u128::from(base_fee)), tx.gas_used)).collect();
+    let mut fees: Vec<(u128, u64)> = txs
+        .iter()
+        .map(|tx| (tx.gas_price.saturating_sub(u128::from(base_fee)), tx.gas_used))
+        .collect();
     fees.sort_unstable();
     percentiles
         .iter()

@@ -55,7 +55,11 @@ impl Context {
     }
 
     fn height_of_hash(&self, hash: B256) -> Answer<u64> {
-        let height = self.chain.view().and_then(|view| view.height_of(hash)).map_err(internal)?;
+        let height = self
+            .chain
+            .view()
+            .and_then(|view| view.height_of(hash))
+            .map_err(internal)?;
         height.ok_or_else(|| error(NOT_FOUND, format!("block {hash} not found")))
     }
 
@@ -66,9 +70,10 @@ impl Context {
         let tip = self.chain.head().1.number;
         match height {
             None => self.chain.view().map_err(internal),
-            Some(height) if height > tip => {
-                Err(error(NOT_FOUND, format!("block {height} not found: the newest is {tip}")))
-            }
+            Some(height) if height > tip => Err(error(
+                NOT_FOUND,
+                format!("block {height} not found: the newest is {tip}"),
+            )),
             Some(height) => self.chain.view_at(height).map_err(internal)?.ok_or_else(|| {
                 error(
                     SERVER_ERROR,
@@ -89,6 +94,9 @@ impl Context {
             .header(view.height())
             .map_err(internal)?
             .ok_or_else(|| error(NOT_FOUND, "header not found"))?;
-        Ok(Ground { overlay: Overlay::new(view), sight: sight_of(&header) })
+        Ok(Ground {
+            overlay: Overlay::new(view),
+            sight: sight_of(&header),
+        })
     }
 }

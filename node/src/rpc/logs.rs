@@ -66,11 +66,16 @@ impl Context {
             return Err(invalid(format!("fromBlock {from} is above toBlock {to}")));
         }
         if to.saturating_sub(from) >= MAX_RANGE {
-            return Err(error(LIMIT_EXCEEDED, format!("at most {MAX_RANGE} blocks a query: narrow the range")));
+            return Err(error(
+                LIMIT_EXCEEDED,
+                format!("at most {MAX_RANGE} blocks a query: narrow the range"),
+            ));
         }
         let mut found = Vec::new();
         for height in from..=to {
-            let Some((hash, header)) = view.header(height).map_err(internal)? else { break };
+            let Some((hash, header)) = view.header(height).map_err(internal)? else {
+                break;
+            };
             if !filter.matches_bloom(header.logs_bloom) {
                 continue;
             }
@@ -91,12 +96,23 @@ impl Context {
         let mut all = self.filters.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, f| f.used.elapsed() < FILTER_LIFE);
         if all.len() >= MAX_FILTERS {
-            return Err(error(LIMIT_EXCEEDED, format!("{MAX_FILTERS} filters are in use already")));
+            return Err(error(
+                LIMIT_EXCEEDED,
+                format!("{MAX_FILTERS} filters are in use already"),
+            ));
         }
         let mut next = self.filters.next.lock().unwrap_or_else(PoisonError::into_inner);
         *next += 1;
         let seen = self.chain.head().1.number;
-        all.insert(*next, Watched { watch, seen, told: Vec::new(), used: Instant::now() });
+        all.insert(
+            *next,
+            Watched {
+                watch,
+                seen,
+                told: Vec::new(),
+                used: Instant::now(),
+            },
+        );
         Ok(U256::from(*next))
     }
 
@@ -142,15 +158,21 @@ impl Context {
             }
             Watch::Pending => {
                 let now: Vec<B256> = self.mempool.content().iter().map(|tx| tx.tx.hash).collect();
-                let fresh: Vec<B256> = now.iter().filter(|hash| !filter.told.contains(hash)).copied().collect();
+                let fresh: Vec<B256> = now
+                    .iter()
+                    .filter(|hash| !filter.told.contains(hash))
+                    .copied()
+                    .collect();
                 filter.told = now;
                 Ok(serde_json::json!(fresh))
             }
             Watch::Logs(_) if from > tip => Ok(serde_json::json!([])),
             Watch::Logs(watched) => {
                 let mut query = (**watched).clone();
-                query.block_option =
-                    FilterBlockOption::Range { from_block: Some(from.into()), to_block: Some(tip.into()) };
+                query.block_option = FilterBlockOption::Range {
+                    from_block: Some(from.into()),
+                    to_block: Some(tip.into()),
+                };
                 Ok(serde_json::json!(self.logs(&query)?))
             }
         }
@@ -160,7 +182,10 @@ impl Context {
     pub(crate) fn filter_logs(&self, id: U256) -> Answer<Vec<Log>> {
         let watch = {
             let all = self.filters.all.lock().unwrap_or_else(PoisonError::into_inner);
-            u64::try_from(id).ok().and_then(|id| all.get(&id)).map(|f| f.watch.clone())
+            u64::try_from(id)
+                .ok()
+                .and_then(|id| all.get(&id))
+                .map(|f| f.watch.clone())
         };
         match watch {
             Some(Watch::Logs(filter)) => self.logs(&filter),

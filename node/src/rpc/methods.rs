@@ -40,10 +40,11 @@ impl Registrar {
         name: &'static str,
         answer: impl Fn(&Context, &mut ParamsSequence<'_>) -> Answer<T> + Clone + Send + Sync + 'static,
     ) -> Result<(), RegisterMethodError> {
-        self.0.register_blocking_method(name, move |params, context, _| -> Answer<Value> {
-            let value = answer(&context, &mut params.sequence())?;
-            serde_json::to_value(value).map_err(|e| invalid(e.to_string()))
-        })?;
+        self.0
+            .register_blocking_method(name, move |params, context, _| -> Answer<Value> {
+                let value = answer(&context, &mut params.sequence())?;
+                serde_json::to_value(value).map_err(|e| invalid(e.to_string()))
+            })?;
         Ok(())
     }
 }
@@ -62,7 +63,9 @@ pub(crate) fn module(context: Context) -> Result<RpcModule<Context>, RegisterMet
 }
 
 fn node(r: &mut Registrar) -> Result<(), RegisterMethodError> {
-    r.add("web3_clientVersion", |_, _| Ok(concat!("bitai-node/v", env!("CARGO_PKG_VERSION"))))?;
+    r.add("web3_clientVersion", |_, _| {
+        Ok(concat!("bitai-node/v", env!("CARGO_PKG_VERSION")))
+    })?;
     r.add("web3_sha3", |_, p| Ok(keccak256(p.next::<Bytes>()?)))?;
     r.add("net_version", |c, _| Ok(c.chain.genesis().chain_id().to_string()))?;
     r.add("net_listening", |_, _| Ok(true))?;
@@ -88,10 +91,16 @@ fn node(r: &mut Registrar) -> Result<(), RegisterMethodError> {
 
 fn accounts(r: &mut Registrar) -> Result<(), RegisterMethodError> {
     r.add("eth_getBalance", |c, p| c.balance(p.next()?, p.optional_next()?))?;
-    r.add("eth_getTransactionCount", |c, p| c.nonce(p.next()?, p.optional_next()?))?;
+    r.add("eth_getTransactionCount", |c, p| {
+        c.nonce(p.next()?, p.optional_next()?)
+    })?;
     r.add("eth_getCode", |c, p| c.code(p.next()?, p.optional_next()?))?;
-    r.add("eth_getStorageAt", |c, p| c.storage_at(p.next()?, p.next()?, p.optional_next()?))?;
-    r.add("eth_getProof", |c, p| c.proof(p.next()?, p.next()?, p.optional_next()?))
+    r.add("eth_getStorageAt", |c, p| {
+        c.storage_at(p.next()?, p.next()?, p.optional_next()?)
+    })?;
+    r.add("eth_getProof", |c, p| {
+        c.proof(p.next()?, p.next()?, p.optional_next()?)
+    })
 }
 
 fn blocks(r: &mut Registrar) -> Result<(), RegisterMethodError> {
@@ -135,7 +144,12 @@ fn execution(r: &mut Registrar) -> Result<(), RegisterMethodError> {
         let gas = c.estimate(request, p.optional_next()?, p.optional_next::<StateOverride>()?)?;
         Ok(U256::from(gas))
     })?;
-    r.add("eth_sendRawTransaction", |c, p| c.mempool.submit(&p.next::<Bytes>()?).map_err(refused))
+    r.add("debug_traceTransaction", |c, p| {
+        c.trace(p.next()?, p.optional_next()?)
+    })?;
+    r.add("eth_sendRawTransaction", |c, p| {
+        c.mempool.submit(&p.next::<Bytes>()?).map_err(refused)
+    })
 }
 
 fn filters(r: &mut Registrar) -> Result<(), RegisterMethodError> {

@@ -10,6 +10,7 @@ mod ground;
 mod logs;
 mod methods;
 mod subscribe;
+mod trace;
 
 use jsonrpsee::server::{BatchRequestConfig, Server, ServerConfig, ServerHandle};
 use std::net::SocketAddr;
@@ -64,7 +65,9 @@ pub struct Services {
 
 impl std::fmt::Debug for Services {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services").field("chain", &self.chain).finish_non_exhaustive()
+        f.debug_struct("Services")
+            .field("chain", &self.chain)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,6 +157,11 @@ pub async fn serve_with(
         .build(addr)
         .await
         .map_err(|source| ServeError::Listen { addr, source })?;
-    let addr = server.local_addr().map_err(|source| ServeError::Listen { addr, source })?;
-    Ok(RpcHandle { addr, server: server.start(module) })
+    let addr = server
+        .local_addr()
+        .map_err(|source| ServeError::Listen { addr, source })?;
+    Ok(RpcHandle {
+        addr,
+        server: server.start(module),
+    })
 }

@@ -69,15 +69,24 @@ impl Topic {
     fn messages(&self, event: &Event) -> Vec<Value> {
         let values = match (self, event) {
             (Topic::Heads, Event::Applied(block)) => {
-                vec![serde_json::to_value(convert::rpc_header(block.hash, block.header.clone(), 0))]
+                vec![serde_json::to_value(convert::rpc_header(
+                    block.hash,
+                    block.header.clone(),
+                    0,
+                ))]
             }
             (Topic::Heads, Event::Removed(_)) => Vec::new(),
             (Topic::Logs(filter), Event::Applied(block)) => {
                 let logs = convert::block_logs(block.hash, &block.header, &block.txs);
-                logs.into_iter().filter(|log| filter.matches(&log.inner)).map(serde_json::to_value).collect()
+                logs.into_iter()
+                    .filter(|log| filter.matches(&log.inner))
+                    .map(serde_json::to_value)
+                    .collect()
             }
             (Topic::Logs(filter), Event::Removed(block)) => {
-                let logs = convert::block_logs(block.hash, &block.header, &block.txs).into_iter().rev();
+                let logs = convert::block_logs(block.hash, &block.header, &block.txs)
+                    .into_iter()
+                    .rev();
                 logs.filter(|log| filter.matches(&log.inner))
                     .map(|log| serde_json::to_value(Log { removed: true, ..log }))
                     .collect()
@@ -88,9 +97,7 @@ impl Topic {
 }
 
 /// Adds `eth_subscribe` and `eth_unsubscribe`.
-pub(crate) fn register(
-    module: &mut RpcModule<Context>,
-) -> Result<(), jsonrpsee::core::RegisterMethodError> {
+pub(crate) fn register(module: &mut RpcModule<Context>) -> Result<(), jsonrpsee::core::RegisterMethodError> {
     module.register_subscription(
         "eth_subscribe",
         "eth_subscription",

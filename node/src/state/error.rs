@@ -14,7 +14,9 @@ pub enum StateError {
     #[error("state database is damaged: {0}; delete it and let the node replay the chain")]
     Corrupt(String),
     /// The file belongs to another chain.
-    #[error("state database belongs to genesis {found}, this node runs {wanted}: choose another data directory")]
+    #[error(
+        "state database belongs to genesis {found}, this node runs {wanted}: choose another data directory"
+    )]
     OtherGenesis {
         /// In the file.
         found: alloy_primitives::B256,
@@ -48,4 +50,10 @@ macro_rules! from_redb {
         })+
     };
 }
-from_redb!(redb::DatabaseError, redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
+from_redb!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError
+);

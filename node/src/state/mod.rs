@@ -69,7 +69,9 @@ pub struct Chain {
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chain").field("tip", &self.head().1.number).finish_non_exhaustive()
+        f.debug_struct("Chain")
+            .field("tip", &self.head().1.number)
+            .finish_non_exhaustive()
     }
 }
 
@@ -85,11 +87,10 @@ impl Chain {
         let db = Database::create(path)?;
         let wanted = genesis.hash();
         let txn = db.begin_write()?;
-        let found = {
-            let meta = txn.open_table(META)?;
-            let found = meta.get(GENESIS_KEY)?.map(|guard| guard.value().to_vec());
-            found
-        };
+        let found = txn
+            .open_table(META)?
+            .get(GENESIS_KEY)?
+            .map(|guard| guard.value().to_vec());
         match found {
             None => {
                 plant(&txn, &genesis)?;
@@ -97,7 +98,8 @@ impl Chain {
             }
             Some(found) if found == wanted.as_slice() => txn.abort()?,
             Some(found) => {
-                let found = B256::try_from(found.as_slice()).map_err(|_| StateError::corrupt("genesis hash"))?;
+                let found =
+                    B256::try_from(found.as_slice()).map_err(|_| StateError::corrupt("genesis hash"))?;
                 return Err(StateError::OtherGenesis { found, wanted });
             }
         }
@@ -167,7 +169,10 @@ impl Chain {
         let (parent_hash, parent) = self.head();
         let tip = self.tip_of(&parent);
         if input.bitcoin_height != tip.bitcoin_height + 1 {
-            return Err(LedgerError::NotNext { expected: tip.bitcoin_height + 1, got: input.bitcoin_height });
+            return Err(LedgerError::NotNext {
+                expected: tip.bitcoin_height + 1,
+                got: input.bitcoin_height,
+            });
         }
         if input.prev != tip.bitcoin_hash {
             return Err(LedgerError::WrongParent {
@@ -187,8 +192,18 @@ impl Chain {
     }
 
     /// Writes a block and the values it replaced, in one transaction.
-    fn store(&self, view: &View, parent_root: B256, outcome: BlockOutcome) -> Result<AppliedBlock, StateError> {
-        let BlockOutcome { mut header, txs, dropped, changes } = outcome;
+    fn store(
+        &self,
+        view: &View,
+        parent_root: B256,
+        outcome: BlockOutcome,
+    ) -> Result<AppliedBlock, StateError> {
+        let BlockOutcome {
+            mut header,
+            txs,
+            dropped,
+            changes,
+        } = outcome;
         let mut batch = Batch::new();
         header.state_root = root::advance(view, parent_root, &changes, &mut batch)?;
         let hash = header.hash_slow();
@@ -208,7 +223,10 @@ impl Chain {
                 reveal_txid: drop.reveal_txid,
                 reason: drop.reason.to_string(),
             };
-            batch.insert((Table::Dropped, drop.hash.to_vec()), Some(alloy_rlp::encode(record)));
+            batch.insert(
+                (Table::Dropped, drop.hash.to_vec()),
+                Some(alloy_rlp::encode(record)),
+            );
         }
         let txn = self.db.begin_write()?;
         let undo = tables::apply(&txn, &batch)?;
@@ -220,7 +238,12 @@ impl Chain {
             }
         }
         txn.commit()?;
-        Ok(AppliedBlock { hash, header, txs, dropped })
+        Ok(AppliedBlock {
+            hash,
+            header,
+            txs,
+            dropped,
+        })
     }
 
     /// Undoes blocks until the tip's Bitcoin height is this or less, in one transaction. Where undo data do
@@ -242,13 +265,15 @@ impl Chain {
         let mut removed = Vec::new();
         let txn = self.db.begin_write()?;
         for height in (target + 1..=view.height()).rev() {
-            let record = {
-                let mut undo = txn.open_table(UNDO)?;
-                let record = undo.remove(height.to_be_bytes().as_slice())?.map(|guard| guard.value().to_vec());
-                record
-            };
+            let record = txn
+                .open_table(UNDO)?
+                .remove(height.to_be_bytes().as_slice())?
+                .map(|guard| guard.value().to_vec());
             let Some(record) = record else {
-                tracing::warn!(height, "the reorg is deeper than undo data reach: starting again from genesis");
+                tracing::warn!(
+                    height,
+                    "the reorg is deeper than undo data reach: starting again from genesis"
+                );
                 plant(&txn, &self.genesis)?;
                 break;
             };
@@ -268,11 +293,19 @@ fn plant(txn: &WriteTransaction, genesis: &Genesis) -> Result<(), StateError> {
     }
     let mut changes = StateChanges::default();
     for (address, account) in genesis.accounts() {
-        let code_hash =
-            if account.code.is_empty() { KECCAK_EMPTY } else { alloy_primitives::keccak256(&account.code) };
-        changes
-            .accounts
-            .insert(address, Some(AccountFields { nonce: account.nonce, balance: account.balance, code_hash }));
+        let code_hash = if account.code.is_empty() {
+            KECCAK_EMPTY
+        } else {
+            alloy_primitives::keccak256(&account.code)
+        };
+        changes.accounts.insert(
+            address,
+            Some(AccountFields {
+                nonce: account.nonce,
+                balance: account.balance,
+                code_hash,
+            }),
+        );
         if !account.code.is_empty() {
             changes.codes.insert(code_hash, account.code);
         }
@@ -292,7 +325,10 @@ fn plant(txn: &WriteTransaction, genesis: &Genesis) -> Result<(), StateError> {
 
 fn put_header(batch: &mut Batch, hash: B256, header: &Header) {
     let height = header.number.to_be_bytes().to_vec();
-    batch.insert((Table::Headers, height.clone()), Some(records::encode_header(hash, header)));
+    batch.insert(
+        (Table::Headers, height.clone()),
+        Some(records::encode_header(hash, header)),
+    );
     batch.insert((Table::Hashes, hash.to_vec()), Some(height));
 }
 
@@ -316,7 +352,9 @@ impl Ledger for Chain {
     }
 
     fn bitcoin_hash_at(&self, bitcoin_height: u64) -> Option<B256> {
-        let height = bitcoin_height.checked_sub(self.genesis.start_height).filter(|h| *h > 0)?;
+        let height = bitcoin_height
+            .checked_sub(self.genesis.start_height)
+            .filter(|h| *h > 0)?;
         let (_, header) = self.view().and_then(|view| view.header(height)).ok().flatten()?;
         Some(bitcoin_hash(&header))
     }

@@ -36,7 +36,9 @@ impl Account {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
-        let bytes: &[u8; ACCOUNT_BYTES] = bytes.try_into().map_err(|_| StateError::corrupt("account record"))?;
+        let bytes: &[u8; ACCOUNT_BYTES] = bytes
+            .try_into()
+            .map_err(|_| StateError::corrupt("account record"))?;
         let (nonce, rest) = bytes.split_at(8);
         Ok(Account {
             nonce: U256::from_be_slice(nonce).to::<u64>(),
@@ -85,7 +87,10 @@ pub(crate) fn encode_body(txs: &[ExecutedTx]) -> Vec<u8> {
             cumulative_gas_used: t.cumulative_gas_used,
             gas_price: t.gas_price,
             logs: t.logs.clone(),
-            contract: t.contract.map(|a| Bytes::copy_from_slice(a.as_slice())).unwrap_or_default(),
+            contract: t
+                .contract
+                .map(|a| Bytes::copy_from_slice(a.as_slice()))
+                .unwrap_or_default(),
             fee_recipient: t.fee_recipient,
             reveal_txid: t.reveal_txid,
         })
@@ -94,7 +99,8 @@ pub(crate) fn encode_body(txs: &[ExecutedTx]) -> Vec<u8> {
 }
 
 pub(crate) fn decode_body(mut bytes: &[u8]) -> Result<Vec<ExecutedTx>, StateError> {
-    let records = Vec::<TxRecord>::decode(&mut bytes).map_err(|e| StateError::corrupt(format!("block body: {e}")))?;
+    let records =
+        Vec::<TxRecord>::decode(&mut bytes).map_err(|e| StateError::corrupt(format!("block body: {e}")))?;
     records
         .into_iter()
         .map(|r| {
@@ -123,7 +129,9 @@ pub(crate) fn encode_header(hash: B256, header: &Header) -> Vec<u8> {
 }
 
 pub(crate) fn decode_header(bytes: &[u8]) -> Result<(B256, Header), StateError> {
-    let (hash, mut rlp) = bytes.split_first_chunk::<32>().ok_or_else(|| StateError::corrupt("header record"))?;
+    let (hash, mut rlp) = bytes
+        .split_first_chunk::<32>()
+        .ok_or_else(|| StateError::corrupt("header record"))?;
     let header = Header::decode(&mut rlp).map_err(|e| StateError::corrupt(format!("header: {e}")))?;
     Ok((B256::new(*hash), header))
 }

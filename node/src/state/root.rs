@@ -117,7 +117,11 @@ pub(crate) fn advance<B: Base>(
         let before = base.account(address)?;
         let fields = match changes.accounts.get(&address) {
             Some(fields) => *fields,
-            None => before.map(|a| AccountFields { nonce: a.nonce, balance: a.balance, code_hash: a.code_hash }),
+            None => before.map(|a| AccountFields {
+                nonce: a.nonce,
+                balance: a.balance,
+                code_hash: a.code_hash,
+            }),
         };
         let mut storage_root = before.map_or(EMPTY_ROOT, |a| a.storage_root);
         // An account that is gone had its storage only inside this block (EIP-6780).
@@ -125,7 +129,10 @@ pub(crate) fn advance<B: Base>(
             let mut hashed = Vec::with_capacity(slots.len());
             for (slot, value) in slots {
                 let present = !value.is_zero();
-                hashed.push((keccak256(slot.to_be_bytes::<32>()), present.then(|| alloy_rlp::encode(value))));
+                hashed.push((
+                    keccak256(slot.to_be_bytes::<32>()),
+                    present.then(|| alloy_rlp::encode(value)),
+                ));
                 batch.insert(
                     (Table::Storage, slot_key(address, *slot)),
                     present.then(|| value.to_be_bytes::<32>().to_vec()),

@@ -76,7 +76,10 @@ pub(crate) fn apply(txn: &WriteTransaction, batch: &Batch) -> Result<Batch, Stat
     let mut undo = Batch::new();
     for which in Table::ALL {
         let mut table = txn.open_table(which.definition())?;
-        for ((_, key), value) in batch.range((which, Vec::new())..).take_while(|((t, _), _)| *t == which) {
+        for ((_, key), value) in batch
+            .range((which, Vec::new())..)
+            .take_while(|((t, _), _)| *t == which)
+        {
             let old = table.get(key.as_slice())?.map(|guard| guard.value().to_vec());
             if old == *value {
                 continue;

@@ -35,7 +35,7 @@ enum Link {
 enum Node {
     Leaf { path: Vec<u8>, value: Vec<u8> },
     Extension { path: Vec<u8>, child: Link },
-    Branch([Link; 16]),
+    Branch(Box<[Link; 16]>),
 }
 
 /// A trie being changed.
@@ -49,8 +49,16 @@ pub(crate) struct Trie<'a, S> {
 impl<'a, S: NodeStore> Trie<'a, S> {
     /// The trie with this root.
     pub(crate) fn new(store: &'a S, root: B256) -> Self {
-        let root = if root == EMPTY_ROOT { Link::Empty } else { Link::Stored(root) };
-        Trie { store, root, read: BTreeMap::new() }
+        let root = if root == EMPTY_ROOT {
+            Link::Empty
+        } else {
+            Link::Stored(root)
+        };
+        Trie {
+            store,
+            root,
+            read: BTreeMap::new(),
+        }
     }
 
     /// Sets the value under a hashed key; `None` removes it.
@@ -78,8 +86,12 @@ impl<'a, S: NodeStore> Trie<'a, S> {
                 hash
             }
         };
-        let mut changes: NodeChanges =
-            self.read.keys().filter(|path| !present.contains_key(*path)).map(|path| (path.clone(), None)).collect();
+        let mut changes: NodeChanges = self
+            .read
+            .keys()
+            .filter(|path| !present.contains_key(*path))
+            .map(|path| (path.clone(), None))
+            .collect();
         for (path, rlp) in present {
             if self.read.get(&path) != Some(&rlp) {
                 changes.insert(path, Some(rlp));
@@ -97,19 +109,32 @@ impl<'a, S: NodeStore> Trie<'a, S> {
         Ok(Link::Node(Box::new(node)))
     }
 
-    fn insert(&mut self, link: Link, at: &mut Vec<u8>, key: &[u8], value: Vec<u8>) -> Result<Link, StateError> {
+    fn insert(
+        &mut self,
+        link: Link,
+        at: &mut Vec<u8>,
+        key: &[u8],
+        value: Vec<u8>,
+    ) -> Result<Link, StateError> {
         let Link::Node(node) = self.load(link, at)? else {
-            return Ok(Link::Node(Box::new(Node::Leaf { path: key.to_vec(), value })));
+            return Ok(Link::Node(Box::new(Node::Leaf {
+                path: key.to_vec(),
+                value,
+            })));
         };
         let node = match *node {
             Node::Leaf { path, .. } if path == key => Node::Leaf { path, value },
             Node::Leaf { path, value: old } => {
                 let shared = common(&path, key);
                 let mut children = no_children();
-                children[usize::from(path[shared])] =
-                    Link::Node(Box::new(Node::Leaf { path: path[shared + 1..].to_vec(), value: old }));
-                children[usize::from(key[shared])] =
-                    Link::Node(Box::new(Node::Leaf { path: key[shared + 1..].to_vec(), value }));
+                children[usize::from(path[shared])] = Link::Node(Box::new(Node::Leaf {
+                    path: path[shared + 1..].to_vec(),
+                    value: old,
+                }));
+                children[usize::from(key[shared])] = Link::Node(Box::new(Node::Leaf {
+                    path: key[shared + 1..].to_vec(),
+                    value,
+                }));
                 extend(&key[..shared], Node::Branch(children))
             }
             Node::Extension { path, child } => {
@@ -124,10 +149,15 @@ impl<'a, S: NodeStore> Trie<'a, S> {
                     children[usize::from(path[shared])] = if shared + 1 == path.len() {
                         child
                     } else {
-                        Link::Node(Box::new(Node::Extension { path: path[shared + 1..].to_vec(), child }))
+                        Link::Node(Box::new(Node::Extension {
+                            path: path[shared + 1..].to_vec(),
+                            child,
+                        }))
                     };
-                    children[usize::from(key[shared])] =
-                        Link::Node(Box::new(Node::Leaf { path: key[shared + 1..].to_vec(), value }));
+                    children[usize::from(key[shared])] = Link::Node(Box::new(Node::Leaf {
+                        path: key[shared + 1..].to_vec(),
+                        value,
+                    }));
                     extend(&key[..shared], Node::Branch(children))
                 }
             }
@@ -144,7 +174,9 @@ impl<'a, S: NodeStore> Trie<'a, S> {
     }
 
     fn remove(&mut self, link: Link, at: &mut Vec<u8>, key: &[u8]) -> Result<Link, StateError> {
-        let Link::Node(node) = self.load(link, at)? else { return Ok(Link::Empty) };
+        let Link::Node(node) = self.load(link, at)? else {
+            return Ok(Link::Empty);
+        };
         match *node {
             Node::Leaf { path, .. } if path == key => Ok(Link::Empty),
             leaf @ Node::Leaf { .. } => Ok(Link::Node(Box::new(leaf))),
@@ -169,7 +201,7 @@ impl<'a, S: NodeStore> Trie<'a, S> {
     }
 
     /// A branch with one child left is no branch: the child takes its place.
-    fn collapse(&mut self, mut children: [Link; 16], at: &mut Vec<u8>) -> Result<Link, StateError> {
+    fn collapse(&mut self, mut children: Box<[Link; 16]>, at: &mut Vec<u8>) -> Result<Link, StateError> {
         let mut left = (0u8..16).filter(|i| !matches!(children[usize::from(*i)], Link::Empty));
         let (Some(only), None) = (left.next(), left.next()) else {
             return Ok(Link::Node(Box::new(Node::Branch(children))));
@@ -228,13 +260,16 @@ fn fetch<S: NodeStore>(store: &S, at: &[u8], hash: B256) -> Result<Vec<u8>, Stat
         .node(at)?
         .ok_or_else(|| StateError::corrupt(format!("trie node {} is missing", hex::encode(at))))?;
     if keccak256(&rlp) != hash {
-        return Err(StateError::corrupt(format!("trie node {} does not hash to its link", hex::encode(at))));
+        return Err(StateError::corrupt(format!(
+            "trie node {} does not hash to its link",
+            hex::encode(at)
+        )));
     }
     Ok(rlp)
 }
 
-fn no_children() -> [Link; 16] {
-    std::array::from_fn(|_| Link::Empty)
+fn no_children() -> Box<[Link; 16]> {
+    Box::new(std::array::from_fn(|_| Link::Empty))
 }
 
 fn common(a: &[u8], b: &[u8]) -> usize {
@@ -245,7 +280,10 @@ fn extend(path: &[u8], branch: Node) -> Node {
     if path.is_empty() {
         branch
     } else {
-        Node::Extension { path: path.to_vec(), child: Link::Node(Box::new(branch)) }
+        Node::Extension {
+            path: path.to_vec(),
+            child: Link::Node(Box::new(branch)),
+        }
     }
 }
 
@@ -262,7 +300,10 @@ fn prepend(mut path: Vec<u8>, child: Link) -> Link {
                 path.extend(rest);
                 Node::Extension { path, child }
             }
-            branch @ Node::Branch(_) => Node::Extension { path, child: Link::Node(Box::new(branch)) },
+            branch @ Node::Branch(_) => Node::Extension {
+                path,
+                child: Link::Node(Box::new(branch)),
+            },
         },
         stored @ Link::Stored(_) => Node::Extension { path, child: stored },
     };
@@ -300,7 +341,7 @@ fn encode(node: &Node, at: &mut Vec<u8>, present: &mut BTreeMap<Vec<u8>, Vec<u8>
             at.truncate(at.len() - path.len());
         }
         Node::Branch(children) => {
-            for (nibble, child) in (0u8..).zip(children) {
+            for (nibble, child) in (0u8..).zip(children.iter()) {
                 at.push(nibble);
                 items.put_slice(&reference(child, at, present));
                 at.pop();
@@ -309,7 +350,11 @@ fn encode(node: &Node, at: &mut Vec<u8>, present: &mut BTreeMap<Vec<u8>, Vec<u8>
         }
     }
     let mut rlp = Vec::with_capacity(items.len() + 3);
-    Header { list: true, payload_length: items.len() }.encode(&mut rlp);
+    Header {
+        list: true,
+        payload_length: items.len(),
+    }
+    .encode(&mut rlp);
     rlp.extend_from_slice(&items);
     rlp
 }
@@ -341,7 +386,9 @@ fn decode(rlp: &[u8]) -> Result<Node, StateError> {
         let mut after = list;
         let header = Header::decode(&mut after).map_err(bad)?;
         let len = list.len() - after.len() + header.payload_length;
-        let (item, tail) = list.split_at_checked(len).ok_or_else(|| StateError::corrupt("trie node is cut off"))?;
+        let (item, tail) = list
+            .split_at_checked(len)
+            .ok_or_else(|| StateError::corrupt("trie node is cut off"))?;
         items.push(item);
         list = tail;
     }
@@ -349,7 +396,9 @@ fn decode(rlp: &[u8]) -> Result<Node, StateError> {
         [path, second] => {
             let mut path = *path;
             let bytes = Header::decode_bytes(&mut path, false).map_err(bad)?;
-            let first = *bytes.first().ok_or_else(|| StateError::corrupt("trie node has no path"))?;
+            let first = *bytes
+                .first()
+                .ok_or_else(|| StateError::corrupt("trie node has no path"))?;
             let mut nibbles = Vec::with_capacity(2 * bytes.len());
             if first >> 4 & 1 == 1 {
                 nibbles.push(first & 15);
@@ -360,7 +409,10 @@ fn decode(rlp: &[u8]) -> Result<Node, StateError> {
                 let value = Header::decode_bytes(&mut value, false).map_err(bad)?.to_vec();
                 Ok(Node::Leaf { path: nibbles, value })
             } else {
-                Ok(Node::Extension { path: nibbles, child: decode_link(second)? })
+                Ok(Node::Extension {
+                    path: nibbles,
+                    child: decode_link(second)?,
+                })
             }
         }
         children if children.len() == 17 => {

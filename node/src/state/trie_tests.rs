@@ -85,7 +85,10 @@ proptest! {
 #[test]
 fn rejects_a_missing_node() {
     let mut memory = Memory::default();
-    let root = memory.round(EMPTY_ROOT, &[(B256::repeat_byte(1), 1), (B256::repeat_byte(2), 2)]);
+    let root = memory.round(
+        EMPTY_ROOT,
+        &[(B256::repeat_byte(1), 1), (B256::repeat_byte(2), 2)],
+    );
     memory.0.clear();
     assert!(prove(&memory, root, B256::repeat_byte(1)).is_err());
 }
@@ -93,7 +96,10 @@ fn rejects_a_missing_node() {
 #[test]
 fn rejects_a_node_that_does_not_hash_to_its_link() {
     let mut memory = Memory::default();
-    let root = memory.round(EMPTY_ROOT, &[(B256::repeat_byte(1), 1), (B256::repeat_byte(2), 2)]);
+    let root = memory.round(
+        EMPTY_ROOT,
+        &[(B256::repeat_byte(1), 1), (B256::repeat_byte(2), 2)],
+    );
     for rlp in memory.0.values_mut() {
         let last = rlp.len() - 1;
         rlp[last] ^= 1;

@@ -52,7 +52,10 @@ pub struct View {
 
 impl std::fmt::Debug for View {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("View").field("height", &self.height).field("past", &self.past.is_some()).finish()
+        f.debug_struct("View")
+            .field("height", &self.height)
+            .field("past", &self.past.is_some())
+            .finish()
     }
 }
 
@@ -68,7 +71,11 @@ impl View {
         for table in Table::ALL {
             opened.insert(table, txn.open_table(table.definition())?);
         }
-        let mut view = View { tables: Arc::new(opened), past: None, height: 0 };
+        let mut view = View {
+            tables: Arc::new(opened),
+            past: None,
+            height: 0,
+        };
         view.height = view.tip()?.1.number;
         Ok(view)
     }
@@ -87,7 +94,9 @@ impl View {
         let mut past = Batch::new();
         // Newest first: what the block after `height` replaced is written last and stays.
         for undone in (height + 1..=view.height).rev() {
-            let Some(record) = undo.get(undone.to_be_bytes().as_slice())? else { return Ok(None) };
+            let Some(record) = undo.get(undone.to_be_bytes().as_slice())? else {
+                return Ok(None);
+            };
             past.extend(tables::decode(record.value())?);
         }
         view.past = Some(Arc::new(past));
@@ -101,14 +110,20 @@ impl View {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        if let Some(value) = self.past.as_ref().and_then(|past| past.get(&(table, key.to_vec()))) {
+        if let Some(value) = self
+            .past
+            .as_ref()
+            .and_then(|past| past.get(&(table, key.to_vec())))
+        {
             return Ok(value.clone());
         }
         Ok(self.table(table).get(key)?.map(|guard| guard.value().to_vec()))
     }
 
     fn table(&self, table: Table) -> &Bytes2Bytes {
-        self.tables.get(&table).expect("every table is opened with the view")
+        self.tables
+            .get(&table)
+            .expect("every table is opened with the view")
     }
 
     /// Hash and header of the newest block of the chain (also where this looks at an earlier state).
@@ -128,14 +143,22 @@ impl View {
 
     /// Height of a block hash.
     pub fn height_of(&self, hash: B256) -> Result<Option<u64>, StateError> {
-        let Some(guard) = self.table(Table::Hashes).get(hash.as_slice())? else { return Ok(None) };
+        let Some(guard) = self.table(Table::Hashes).get(hash.as_slice())? else {
+            return Ok(None);
+        };
         number(guard.value()).map(Some)
     }
 
     /// The block at a height.
     pub fn block(&self, height: u64) -> Result<Option<StoredBlock>, StateError> {
-        let Some((hash, header)) = self.header(height)? else { return Ok(None) };
-        Ok(Some(StoredBlock { hash, header, txs: self.body(height)? }))
+        let Some((hash, header)) = self.header(height)? else {
+            return Ok(None);
+        };
+        Ok(Some(StoredBlock {
+            hash,
+            header,
+            txs: self.body(height)?,
+        }))
     }
 
     /// The transactions of the block at a height.
@@ -148,23 +171,33 @@ impl View {
 
     /// Height and index of an executed transaction.
     pub fn tx_place(&self, hash: B256) -> Result<Option<(u64, u32)>, StateError> {
-        let Some(guard) = self.table(Table::TxIndex).get(hash.as_slice())? else { return Ok(None) };
+        let Some(guard) = self.table(Table::TxIndex).get(hash.as_slice())? else {
+            return Ok(None);
+        };
         let bytes = guard.value();
-        let (height, index) = bytes.split_first_chunk::<8>().ok_or_else(|| StateError::corrupt("tx index"))?;
+        let (height, index) = bytes
+            .split_first_chunk::<8>()
+            .ok_or_else(|| StateError::corrupt("tx index"))?;
         let index: [u8; 4] = index.try_into().map_err(|_| StateError::corrupt("tx index"))?;
         Ok(Some((u64::from_be_bytes(*height), u32::from_be_bytes(index))))
     }
 
     /// Why a block dropped this transaction, if one did and none executed it.
     pub fn dropped(&self, hash: B256) -> Result<Option<DroppedRecord>, StateError> {
-        let Some(guard) = self.table(Table::Dropped).get(hash.as_slice())? else { return Ok(None) };
+        let Some(guard) = self.table(Table::Dropped).get(hash.as_slice())? else {
+            return Ok(None);
+        };
         let record = <DroppedRecord as alloy_rlp::Decodable>::decode(&mut guard.value());
-        record.map(Some).map_err(|e| StateError::corrupt(format!("dropped record: {e}")))
+        record
+            .map(Some)
+            .map_err(|e| StateError::corrupt(format!("dropped record: {e}")))
     }
 
     /// An account.
     pub fn account(&self, address: Address) -> Result<Option<Account>, StateError> {
-        self.get(Table::Accounts, address.as_slice())?.map(|bytes| Account::from_bytes(&bytes)).transpose()
+        self.get(Table::Accounts, address.as_slice())?
+            .map(|bytes| Account::from_bytes(&bytes))
+            .transpose()
     }
 
     /// A slot; zero where there is none.
@@ -186,15 +219,22 @@ impl View {
             return Ok(Bytes::new());
         }
         let code = self.get(Table::Codes, hash.as_slice())?;
-        Ok(code.ok_or_else(|| StateError::corrupt(format!("code {hash} is missing")))?.into())
+        Ok(code
+            .ok_or_else(|| StateError::corrupt(format!("code {hash} is missing")))?
+            .into())
     }
 
     /// Proof of an account and its slots against the state root of this height.
     pub fn prove(&self, address: Address, slots: &[U256]) -> Result<AccountProof, StateError> {
-        let (_, header) =
-            self.header(self.height)?.ok_or_else(|| StateError::corrupt("header of the state is missing"))?;
+        let (_, header) = self
+            .header(self.height)?
+            .ok_or_else(|| StateError::corrupt("header of the state is missing"))?;
         let bytes = |nodes: Vec<Vec<u8>>| nodes.into_iter().map(Bytes::from).collect::<Vec<_>>();
-        let nodes = bytes(trie::prove(&AccountTrie(self), header.state_root, keccak256(address))?);
+        let nodes = bytes(trie::prove(
+            &AccountTrie(self),
+            header.state_root,
+            keccak256(address),
+        )?);
         let account = self.account(address)?;
         let storage_root = account.map_or(EMPTY_ROOT, |a| a.storage_root);
         let mut proved = Vec::with_capacity(slots.len());
@@ -203,7 +243,11 @@ impl View {
             let nodes = bytes(trie::prove(&StorageTrie(self, address), storage_root, key)?);
             proved.push((*slot, self.slot(address, *slot)?, nodes));
         }
-        Ok(AccountProof { account, nodes, slots: proved })
+        Ok(AccountProof {
+            account,
+            nodes,
+            slots: proved,
+        })
     }
 }
 
@@ -230,7 +274,9 @@ pub(crate) fn storage_node_key(address: Address, path: &[u8]) -> Vec<u8> {
 }
 
 fn number(bytes: &[u8]) -> Result<u64, StateError> {
-    Ok(u64::from_be_bytes(bytes.try_into().map_err(|_| StateError::corrupt("height"))?))
+    Ok(u64::from_be_bytes(
+        bytes.try_into().map_err(|_| StateError::corrupt("height"))?,
+    ))
 }
 
 /// The state trie's nodes.
@@ -255,7 +301,9 @@ impl DatabaseRef for View {
     type Error = StateError;
 
     fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>, StateError> {
-        let Some(account) = self.account(address)? else { return Ok(None) };
+        let Some(account) = self.account(address)? else {
+            return Ok(None);
+        };
         Ok(Some(AccountInfo {
             balance: account.balance,
             nonce: account.nonce,

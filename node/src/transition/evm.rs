@@ -49,7 +49,10 @@ impl BlockSight {
             difficulty: U256::ZERO,
             prevrandao: Some(self.prevrandao),
             // No blobs: the price is the least there is.
-            blob_excess_gas_and_price: Some(BlobExcessGasAndPrice { excess_blob_gas: 0, blob_gasprice: 1 }),
+            blob_excess_gas_and_price: Some(BlobExcessGasAndPrice {
+                excess_blob_gas: 0,
+                blob_gasprice: 1,
+            }),
             slot_num: 0,
         }
     }
@@ -72,7 +75,10 @@ pub fn build<DB: Database>(db: DB, cfg: CfgEnv, block: BlockEnv) -> Evm<DB> {
         .with_cfg(cfg)
         .with_block(block)
         .build_mainnet()
-        .with_precompiles(EthPrecompiles { precompiles: precompiles::all(), spec: SPEC })
+        .with_precompiles(EthPrecompiles {
+            precompiles: precompiles::all(),
+            spec: SPEC,
+        })
 }
 
 /// Why a transaction did not run.
@@ -106,11 +112,15 @@ pub fn refusal(why: InvalidTransaction, max_fee: u128, base_fee: u64) -> TxError
     match why {
         InvalidTransaction::NonceTooLow { tx, state } => TxError::NonceTooLow { next: state, got: tx },
         InvalidTransaction::NonceTooHigh { tx, state } => TxError::NonceTooHigh { next: state, got: tx },
-        InvalidTransaction::LackOfFundForMaxFee { fee, balance } => {
-            TxError::Funds { have: *balance, want: *fee }
-        }
+        InvalidTransaction::LackOfFundForMaxFee { fee, balance } => TxError::Funds {
+            have: *balance,
+            want: *fee,
+        },
         InvalidTransaction::GasPriceLessThanBasefee => TxError::FeeBelowBase { max_fee, base_fee },
-        InvalidTransaction::CallGasCostMoreThanGasLimit { initial_gas, gas_limit } => TxError::Invalid(format!(
+        InvalidTransaction::CallGasCostMoreThanGasLimit {
+            initial_gas,
+            gas_limit,
+        } => TxError::Invalid(format!(
             "intrinsic gas too low: have {gas_limit}, want {initial_gas}"
         )),
         InvalidTransaction::GasFloorMoreThanGasLimit { gas_floor, gas_limit } => TxError::Invalid(format!(

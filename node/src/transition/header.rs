@@ -58,8 +58,12 @@ pub fn next_base_fee(rule: &FeeRule, base_fee: u64, gas_used: u64) -> u64 {
 
 /// A receipt in the envelope of its transaction's type.
 pub fn receipt(tx_type: TxType, success: bool, cumulative_gas_used: u64, logs: Vec<Log>) -> ReceiptEnvelope {
-    let receipt =
-        Receipt { status: Eip658Value::Eip658(success), cumulative_gas_used, logs }.with_bloom();
+    let receipt = Receipt {
+        status: Eip658Value::Eip658(success),
+        cumulative_gas_used,
+        logs,
+    }
+    .with_bloom();
     match tx_type {
         TxType::Legacy => ReceiptEnvelope::Legacy(receipt),
         TxType::Eip2930 => ReceiptEnvelope::Eip2930(receipt),

@@ -76,14 +76,21 @@ pub struct BlockOutcome {
 }
 
 /// What transactions see of the block after `parent`.
-pub fn next_sight(genesis: &Genesis, parent: &Header, bitcoin_hash: B256, median_time_past: u64) -> BlockSight {
+pub fn next_sight(
+    genesis: &Genesis,
+    parent: &Header,
+    bitcoin_hash: B256,
+    median_time_past: u64,
+) -> BlockSight {
     BlockSight {
         number: parent.number + 1,
         timestamp: median_time_past.max(parent.timestamp.saturating_add(1)),
         gas_limit: genesis.block_gas_limit(),
         base_fee: header::next_base_fee(
             &genesis.fee_rule,
-            parent.base_fee_per_gas.unwrap_or(genesis.fee_rule.initial_base_fee),
+            parent
+                .base_fee_per_gas
+                .unwrap_or(genesis.fee_rule.initial_base_fee),
             parent.gas_used,
         ),
         prevrandao: header::prevrandao(bitcoin_hash),
@@ -116,7 +123,7 @@ pub fn execute<S: DatabaseRef>(
         let ran_before = txs.len();
         let mut order = Order::new(std::mem::take(&mut waiting));
         let mut parked = Vec::new();
-        while let Some(candidate) = order.next() {
+        while let Some(candidate) = order.take() {
             evm.ctx.block.beneficiary = candidate.fee_recipient;
             match evm::run(&mut evm, candidate.tx.env(), sight.base_fee) {
                 Ok(result) => {
@@ -165,7 +172,12 @@ pub fn execute<S: DatabaseRef>(
         ..header::blank(input.hash)
     };
     let changes = evm.ctx.journaled_state.database.into_changes();
-    Ok(BlockOutcome { header, txs, dropped, changes })
+    Ok(BlockOutcome {
+        header,
+        txs,
+        dropped,
+        changes,
+    })
 }
 
 /// Decodes an envelope's transactions and applies the rules that need no state: the gas of each is bounded
@@ -188,8 +200,9 @@ fn admit(
                 return Err(TxError::EnvelopeGas { gas_limit, left });
             };
             let max_fee = tx.tx.max_fee_per_gas();
-            let priority_fee =
-                tx.priority_fee(base_fee).ok_or(TxError::FeeBelowBase { max_fee, base_fee })?;
+            let priority_fee = tx
+                .priority_fee(base_fee)
+                .ok_or(TxError::FeeBelowBase { max_fee, base_fee })?;
             left = rest;
             Ok(Candidate {
                 tx,
@@ -202,7 +215,11 @@ fn admit(
         };
         match check() {
             Ok(candidate) => waiting.push(candidate),
-            Err(reason) => dropped.push(DroppedTx { hash: keccak256(raw), reveal_txid, reason }),
+            Err(reason) => dropped.push(DroppedTx {
+                hash: keccak256(raw),
+                reveal_txid,
+                reason,
+            }),
         }
     }
 }
@@ -218,7 +235,11 @@ fn executed(candidate: Candidate, result: ExecutionResult, base_fee: u64, gas_be
         gas_price: u128::from(base_fee) + candidate.priority_fee,
         contract: tx.is_create().then(|| sender.create(tx.nonce())),
         // Only a successful run leaves logs; revm also hands out those before a revert.
-        logs: if result.is_success() { result.into_logs() } else { Vec::new() },
+        logs: if result.is_success() {
+            result.into_logs()
+        } else {
+            Vec::new()
+        },
         tx,
         sender,
         fee_recipient: candidate.fee_recipient,
@@ -229,7 +250,12 @@ fn executed(candidate: Candidate, result: ExecutionResult, base_fee: u64, gas_be
 impl ExecutedTx {
     /// The receipt, as the receipts root commits to it.
     pub fn receipt(&self) -> alloy::consensus::ReceiptEnvelope {
-        header::receipt(self.tx.tx_type(), self.success, self.cumulative_gas_used, self.logs.clone())
+        header::receipt(
+            self.tx.tx_type(),
+            self.success,
+            self.cumulative_gas_used,
+            self.logs.clone(),
+        )
     }
 }
 

@@ -31,11 +31,14 @@ impl Candidate {
     }
 }
 
+/// A sender's claim to be next: what its first transaction pays, then its place.
+type Turn = (u128, Reverse<(Position, u32)>, Address);
+
 /// Senders with something to run, the dearest first transaction on top. A sender is in the heap once, with
 /// the first transaction of its queue.
 #[derive(Debug, Default)]
 pub struct Order {
-    heap: BinaryHeap<(u128, Reverse<(Position, u32)>, Address)>,
+    heap: BinaryHeap<Turn>,
     queues: BTreeMap<Address, VecDeque<Candidate>>,
 }
 
@@ -49,7 +52,11 @@ impl Order {
         let mut order = Order::default();
         for (sender, mut queue) in queues {
             queue.sort_by_key(|c| {
-                (alloy::consensus::Transaction::nonce(&c.tx.tx), Reverse(c.priority_fee), c.place())
+                (
+                    alloy::consensus::Transaction::nonce(&c.tx.tx),
+                    Reverse(c.priority_fee),
+                    c.place(),
+                )
             });
             order.queues.insert(sender, queue.into());
             order.lift(sender);
@@ -60,12 +67,13 @@ impl Order {
     /// Puts a sender's first transaction on the heap.
     fn lift(&mut self, sender: Address) {
         if let Some(first) = self.queues.get(&sender).and_then(VecDeque::front) {
-            self.heap.push((first.priority_fee, Reverse(first.place()), sender));
+            self.heap
+                .push((first.priority_fee, Reverse(first.place()), sender));
         }
     }
 
     /// Takes the next transaction; the sender's following one takes its place in the race.
-    pub fn next(&mut self) -> Option<Candidate> {
+    pub fn take(&mut self) -> Option<Candidate> {
         let (_, _, sender) = self.heap.pop()?;
         let candidate = self.queues.get_mut(&sender)?.pop_front();
         self.lift(sender);

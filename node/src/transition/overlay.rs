@@ -56,7 +56,10 @@ impl<S: DatabaseRef> Overlay<S> {
 
     /// Writes a slot outside of any transaction (system contract, state override).
     pub fn set_storage(&mut self, address: Address, slot: U256, value: U256) {
-        self.storage.entry(address).or_default().insert(slot, (value, true));
+        self.storage
+            .entry(address)
+            .or_default()
+            .insert(slot, (value, true));
     }
 
     /// Writes an account outside of any transaction (state override).
@@ -75,7 +78,9 @@ impl<S: DatabaseRef> Overlay<S> {
 
     /// Nonce and balance of an account; zeros where there is none.
     pub fn nonce_and_balance(&mut self, address: Address) -> Result<(u64, U256), S::Error> {
-        Ok(self.basic(address)?.map_or((0, U256::ZERO), |info| (info.nonce, info.balance)))
+        Ok(self
+            .basic(address)?
+            .map_or((0, U256::ZERO), |info| (info.nonce, info.balance)))
     }
 
     /// Everything written.
@@ -132,9 +137,15 @@ impl<S: DatabaseRef> Database for Overlay<S> {
         if let Some((value, _)) = self.storage.get(&address).and_then(|slots| slots.get(&index)) {
             return Ok(*value);
         }
-        let value =
-            if self.wiped.contains(&address) { U256::ZERO } else { self.base.storage_ref(address, index)? };
-        self.storage.entry(address).or_default().insert(index, (value, false));
+        let value = if self.wiped.contains(&address) {
+            U256::ZERO
+        } else {
+            self.base.storage_ref(address, index)?
+        };
+        self.storage
+            .entry(address)
+            .or_default()
+            .insert(index, (value, false));
         Ok(value)
     }
 
@@ -165,7 +176,9 @@ impl<S: DatabaseRef> DatabaseCommit for Overlay<S> {
             if let Some(code) = &account.info.code
                 && !code.is_empty()
             {
-                self.codes.entry(account.info.code_hash).or_insert_with(|| (code.clone(), true));
+                self.codes
+                    .entry(account.info.code_hash)
+                    .or_insert_with(|| (code.clone(), true));
             }
             self.accounts.insert(address, (Some(account.info), true));
         }

@@ -24,10 +24,14 @@ pub fn all() -> &'static Precompiles {
     static ALL: LazyLock<Precompiles> = LazyLock::new(|| {
         let mut set = Precompiles::new(PrecompileSpecId::from_spec_id(SpecId::OSAKA)).clone();
         set.extend([
-            Precompile::new(PrecompileId::custom("BLAKE3"), chain::BLAKE3, |i, g, r| wrap(plain, i, g, r)),
-            Precompile::new(PrecompileId::custom("BLAKE3_KEYED"), chain::BLAKE3_KEYED, |i, g, r| {
-                wrap(keyed, i, g, r)
+            Precompile::new(PrecompileId::custom("BLAKE3"), chain::BLAKE3, |i, g, r| {
+                wrap(plain, i, g, r)
             }),
+            Precompile::new(
+                PrecompileId::custom("BLAKE3_KEYED"),
+                chain::BLAKE3_KEYED,
+                |i, g, r| wrap(keyed, i, g, r),
+            ),
             Precompile::new(PrecompileId::custom("BLAKE3_CV"), chain::BLAKE3_CV, |i, g, r| {
                 wrap(chaining_value, i, g, r)
             }),
@@ -44,7 +48,10 @@ fn wrap(
     gas_limit: u64,
     reservoir: u64,
 ) -> PrecompileResult {
-    Ok(PrecompileOutput::from_eth_result(charged(run, input, gas_limit), reservoir))
+    Ok(PrecompileOutput::from_eth_result(
+        charged(run, input, gas_limit),
+        reservoir,
+    ))
 }
 
 fn charged(
@@ -67,7 +74,9 @@ fn plain(input: &[u8]) -> Result<[u8; 32], &'static str> {
 
 /// Keyed BLAKE3: a 32-byte key, then the message.
 fn keyed(input: &[u8]) -> Result<[u8; 32], &'static str> {
-    let (key, message) = input.split_first_chunk::<32>().ok_or("BLAKE3_KEYED: input is shorter than a key")?;
+    let (key, message) = input
+        .split_first_chunk::<32>()
+        .ok_or("BLAKE3_KEYED: input is shorter than a key")?;
     Ok(*blake3::keyed_hash(key, message).as_bytes())
 }
 
@@ -75,14 +84,21 @@ fn keyed(input: &[u8]) -> Result<[u8; 32], &'static str> {
 /// bytes. The bytes must be at least one and no more than a subtree at that offset can hold
 /// (BLAKE3 paper, section 2.1).
 fn chaining_value(input: &[u8]) -> Result<[u8; 32], &'static str> {
-    let (chunk, bytes) = input.split_first_chunk::<8>().ok_or("BLAKE3_CV: input is shorter than an offset")?;
+    let (chunk, bytes) = input
+        .split_first_chunk::<8>()
+        .ok_or("BLAKE3_CV: input is shorter than an offset")?;
     if bytes.is_empty() {
         return Err("BLAKE3_CV: a subtree has at least one byte");
     }
-    let offset = u64::from_le_bytes(*chunk).checked_mul(CHUNK).ok_or("BLAKE3_CV: offset beyond 2^64 bytes")?;
+    let offset = u64::from_le_bytes(*chunk)
+        .checked_mul(CHUNK)
+        .ok_or("BLAKE3_CV: offset beyond 2^64 bytes")?;
     let len = bytes.len() as u64;
     if hazmat::max_subtree_len(offset).is_some_and(|max| len > max) || offset.checked_add(len).is_none() {
         return Err("BLAKE3_CV: more bytes than a subtree at this offset holds");
     }
-    Ok(blake3::Hasher::new().set_input_offset(offset).update(bytes).finalize_non_root())
+    Ok(blake3::Hasher::new()
+        .set_input_offset(offset)
+        .update(bytes)
+        .finalize_non_root())
 }

@@ -125,16 +125,29 @@ impl SignedTx {
         }
         let max = (raw.len() as u64).saturating_mul(genesis.gas_per_byte);
         if tx.gas_limit() > max {
-            return Err(TxError::GasAboveBytes { gas_limit: tx.gas_limit(), raw_len: raw.len(), max });
+            return Err(TxError::GasAboveBytes {
+                gas_limit: tx.gas_limit(),
+                raw_len: raw.len(),
+                max,
+            });
         }
         let sender = tx.recover_signer().map_err(|_| TxError::BadSignature)?;
-        Ok(SignedTx { hash: *tx.tx_hash(), tx, sender, raw_len: raw.len() })
+        Ok(SignedTx {
+            hash: *tx.tx_hash(),
+            tx,
+            sender,
+            raw_len: raw.len(),
+        })
     }
 
     /// What the fee recipient gets per gas at this base fee; `None` where the fee does not reach it.
     pub fn priority_fee(&self, base_fee: u64) -> Option<u128> {
         let headroom = self.tx.max_fee_per_gas().checked_sub(u128::from(base_fee))?;
-        Some(self.tx.max_priority_fee_per_gas().map_or(headroom, |tip| tip.min(headroom)))
+        Some(
+            self.tx
+                .max_priority_fee_per_gas()
+                .map_or(headroom, |tip| tip.min(headroom)),
+        )
     }
 
     /// The transaction as revm takes it.

@@ -13,29 +13,29 @@ use bitai_types::chain::Network;
 use std::sync::Arc;
 
 /// 10^18 wei.
-pub const COIN: u128 = 1_000_000_000_000_000_000;
+pub(crate) const COIN: u128 = 1_000_000_000_000_000_000;
 /// 10^9 wei.
-pub const GWEI: u128 = 1_000_000_000;
+pub(crate) const GWEI: u128 = 1_000_000_000;
 
 /// The n-th test wallet.
-pub fn wallet(n: u8) -> PrivateKeySigner {
+pub(crate) fn wallet(n: u8) -> PrivateKeySigner {
     PrivateKeySigner::from_bytes(&B256::repeat_byte(n + 1)).unwrap()
 }
 
 /// A regtest genesis where the first `wallets` wallets have 100 coins each.
-pub fn genesis(wallets: u8) -> Genesis {
+pub(crate) fn genesis(wallets: u8) -> Genesis {
     Genesis::regtest((0..wallets).map(|n| (wallet(n).address(), U256::from(100 * COIN))))
 }
 
 /// A fresh chain in a directory that lives as long as the value.
-pub fn chain(wallets: u8) -> (tempfile::TempDir, Arc<Chain>) {
+pub(crate) fn chain(wallets: u8) -> (tempfile::TempDir, Arc<Chain>) {
     let dir = tempfile::tempdir().unwrap();
     let chain = Chain::open(dir.path().join("state.redb"), genesis(wallets)).unwrap();
     (dir, chain)
 }
 
 /// A transaction before signing: a transfer of one wei at 2 gwei tip, unless changed.
-pub fn blank(nonce: u64, to: Address) -> TxEip1559 {
+pub(crate) fn blank(nonce: u64, to: Address) -> TxEip1559 {
     TxEip1559 {
         chain_id: Network::Regtest.chain_id(),
         nonce,
@@ -50,13 +50,13 @@ pub fn blank(nonce: u64, to: Address) -> TxEip1559 {
 }
 
 /// Signs and encodes.
-pub fn sign(wallet: &PrivateKeySigner, tx: TxEip1559) -> Bytes {
+pub(crate) fn sign(wallet: &PrivateKeySigner, tx: TxEip1559) -> Bytes {
     let signature = wallet.sign_hash_sync(&tx.signature_hash()).unwrap();
     TxEnvelope::from(tx.into_signed(signature)).encoded_2718().into()
 }
 
 /// A transfer with this tip in gwei.
-pub fn transfer(from: u8, nonce: u64, to: Address, value: u128, tip_gwei: u128) -> Bytes {
+pub(crate) fn transfer(from: u8, nonce: u64, to: Address, value: u128, tip_gwei: u128) -> Bytes {
     let tx = TxEip1559 {
         value: U256::from(value),
         max_priority_fee_per_gas: tip_gwei * GWEI,
@@ -66,13 +66,18 @@ pub fn transfer(from: u8, nonce: u64, to: Address, value: u128, tip_gwei: u128) 
 }
 
 /// A call of `data` with this gas limit.
-pub fn call(from: u8, nonce: u64, to: Address, data: impl Into<Bytes>, gas_limit: u64) -> Bytes {
-    let tx = TxEip1559 { input: data.into(), gas_limit, value: U256::ZERO, ..blank(nonce, to) };
+pub(crate) fn call(from: u8, nonce: u64, to: Address, data: impl Into<Bytes>, gas_limit: u64) -> Bytes {
+    let tx = TxEip1559 {
+        input: data.into(),
+        gas_limit,
+        value: U256::ZERO,
+        ..blank(nonce, to)
+    };
     sign(&wallet(from), tx)
 }
 
 /// A contract creation.
-pub fn create(from: u8, nonce: u64, code: impl Into<Bytes>, gas_limit: u64) -> Bytes {
+pub(crate) fn create(from: u8, nonce: u64, code: impl Into<Bytes>, gas_limit: u64) -> Bytes {
     let tx = TxEip1559 {
         input: code.into(),
         gas_limit,
@@ -84,7 +89,7 @@ pub fn create(from: u8, nonce: u64, code: impl Into<Bytes>, gas_limit: u64) -> B
 }
 
 /// Init code that deploys this runtime code (at most 255 bytes).
-pub fn deployer(runtime: &[u8]) -> Vec<u8> {
+pub(crate) fn deployer(runtime: &[u8]) -> Vec<u8> {
     let len = u8::try_from(runtime.len()).unwrap();
     // PUSH1 len DUP1 PUSH1 9 PUSH0 CODECOPY PUSH0 RETURN
     let mut code = vec![0x60, len, 0x80, 0x60, 0x09, 0x5f, 0x39, 0x5f, 0xf3];
@@ -93,13 +98,17 @@ pub fn deployer(runtime: &[u8]) -> Vec<u8> {
 }
 
 /// The address that envelopes of the tests name unless they say otherwise.
-pub const RECIPIENT: Address = Address::repeat_byte(0xfe);
+pub(crate) const RECIPIENT: Address = Address::repeat_byte(0xfe);
 
 /// An envelope in the n-th transaction of its block, uncompressed.
-pub fn envelope(n: u32, fee_recipient: Address, txs: Vec<Bytes>) -> Inscribed {
+pub(crate) fn envelope(n: u32, fee_recipient: Address, txs: Vec<Bytes>) -> Inscribed {
     let payload_len = txs.iter().map(|tx| tx.len() as u32).sum();
     Inscribed {
-        position: Position { tx: n, input: 0, envelope: 0 },
+        position: Position {
+            tx: n,
+            input: 0,
+            envelope: 0,
+        },
         reveal_txid: keccak256(n.to_be_bytes()),
         fee_recipient,
         txs,
@@ -109,7 +118,7 @@ pub fn envelope(n: u32, fee_recipient: Address, txs: Vec<Bytes>) -> Inscribed {
 }
 
 /// The next block of the chain with these envelopes; blocks of another `branch` have other hashes.
-pub fn next_block(chain: &Chain, branch: u8, envelopes: Vec<Inscribed>) -> BlockInput {
+pub(crate) fn next_block(chain: &Chain, branch: u8, envelopes: Vec<Inscribed>) -> BlockInput {
     let (bitcoin_height, prev) = match chain.tip() {
         Some(tip) => (tip.bitcoin_height + 1, tip.bitcoin_hash),
         None => (chain.genesis().start_height + 1, chain.genesis().start_hash),
@@ -126,6 +135,8 @@ pub fn next_block(chain: &Chain, branch: u8, envelopes: Vec<Inscribed>) -> Block
 }
 
 /// Applies a block with one envelope of these transactions.
-pub fn mine(chain: &Chain, txs: Vec<Bytes>) -> Vec<B256> {
-    chain.apply(&next_block(chain, 0, vec![envelope(0, RECIPIENT, txs)])).unwrap()
+pub(crate) fn mine(chain: &Chain, txs: Vec<Bytes>) -> Vec<B256> {
+    chain
+        .apply(&next_block(chain, 0, vec![envelope(0, RECIPIENT, txs)]))
+        .unwrap()
 }

@@ -34,7 +34,11 @@ fn setup(wallets: u8) -> (tempfile::TempDir, Arc<Chain>, Arc<Mempool>) {
 }
 
 fn ready(mempool: &Mempool) -> Vec<B256> {
-    mempool.ready(usize::MAX).into_iter().map(|(hash, _)| hash).collect()
+    mempool
+        .ready(usize::MAX)
+        .into_iter()
+        .map(|(hash, _)| hash)
+        .collect()
 }
 
 #[test]
@@ -81,29 +85,63 @@ fn rejects_what_no_block_would_take() {
         other => panic!("{other}"),
     };
     assert!(matches!(refuse(b"junk"), TxError::Malformed(_)));
-    assert_eq!(refuse(&transfer(0, 0, TO, 2, 2)), TxError::NonceTooLow { next: 1, got: 0 });
+    assert_eq!(
+        refuse(&transfer(0, 0, TO, 2, 2)),
+        TxError::NonceTooLow { next: 1, got: 0 }
+    );
     assert!(matches!(refuse(&transfer(9, 0, TO, 1, 2)), TxError::Funds { .. }));
-    let other_chain = sign(&wallet(0), TxEip1559 { chain_id: 1, ..blank(1, TO) });
-    assert_eq!(refuse(&other_chain), TxError::WrongChainId { want: 22216, got: 1 });
+    let other_chain = sign(
+        &wallet(0),
+        TxEip1559 {
+            chain_id: 1,
+            ..blank(1, TO)
+        },
+    );
+    assert_eq!(
+        refuse(&other_chain),
+        TxError::WrongChainId { want: 22216, got: 1 }
+    );
     let greedy = call(0, 1, TO, Bytes::new(), 10_000_000);
     assert!(matches!(refuse(&greedy), TxError::GasAboveBytes { .. }));
     let stingy = call(0, 1, TO, vec![1; 100], 21_100);
     assert!(matches!(refuse(&stingy), TxError::Invalid(why) if why.contains("gas")));
-    let cheap = sign(&wallet(0), TxEip1559 { max_fee_per_gas: 1, max_priority_fee_per_gas: 1, ..blank(1, TO) });
+    let cheap = sign(
+        &wallet(0),
+        TxEip1559 {
+            max_fee_per_gas: 1,
+            max_priority_fee_per_gas: 1,
+            ..blank(1, TO)
+        },
+    );
     assert!(matches!(refuse(&cheap), TxError::FeeBelowBase { .. }));
-    assert!(matches!(mempool.submit(&vec![2; MAX_TX_BYTES + 1]), Err(PoolError::TooLarge { .. })));
+    assert!(matches!(
+        mempool.submit(&vec![2; MAX_TX_BYTES + 1]),
+        Err(PoolError::TooLarge { .. })
+    ));
     assert_eq!(mempool.counts(), (0, 0));
 }
 
 #[test]
 fn rejects_what_pays_less_than_its_satoshis() {
     let (_dir, _chain, mempool) = setup(1);
-    let free = sign(&wallet(0), TxEip1559 { max_priority_fee_per_gas: GWEI - 1, ..blank(0, TO) });
+    let free = sign(
+        &wallet(0),
+        TxEip1559 {
+            max_priority_fee_per_gas: GWEI - 1,
+            ..blank(0, TO)
+        },
+    );
     match mempool.submit(&free).unwrap_err() {
         PoolError::Underpriced { got, min, .. } => assert_eq!((got, min), (GWEI - 1, U256::from(GWEI))),
         other => panic!("{other}"),
     }
-    let exact = sign(&wallet(0), TxEip1559 { max_priority_fee_per_gas: GWEI, ..blank(0, TO) });
+    let exact = sign(
+        &wallet(0),
+        TxEip1559 {
+            max_priority_fee_per_gas: GWEI,
+            ..blank(0, TO)
+        },
+    );
     mempool.submit(&exact).unwrap();
 }
 
@@ -111,7 +149,15 @@ fn rejects_what_pays_less_than_its_satoshis() {
 fn rejects_what_would_revert_and_says_why() {
     let (_dir, chain, mempool) = setup(2);
     // Reverts with its calldata: CALLDATASIZE PUSH0 PUSH0 CALLDATACOPY CALLDATASIZE PUSH0 REVERT.
-    mine(&chain, vec![create(0, 0, deployer(&[0x36, 0x5f, 0x5f, 0x37, 0x36, 0x5f, 0xfd]), 200_000)]);
+    mine(
+        &chain,
+        vec![create(
+            0,
+            0,
+            deployer(&[0x36, 0x5f, 0x5f, 0x37, 0x36, 0x5f, 0xfd]),
+            200_000,
+        )],
+    );
     let contract = wallet(0).address().create(0);
     let refuse = |data: Vec<u8>| match mempool.submit(&call(1, 0, contract, data, 60_000)).unwrap_err() {
         PoolError::Reverted { reason, data } => (reason, data),
@@ -119,7 +165,10 @@ fn rejects_what_would_revert_and_says_why() {
     };
     use alloy::sol_types::{Revert, SolError};
     let text = Revert::from("stake too small").abi_encode();
-    assert_eq!(refuse(text.clone()), ("execution reverted: stake too small".into(), text.into()));
+    assert_eq!(
+        refuse(text.clone()),
+        ("execution reverted: stake too small".into(), text.into())
+    );
     let (reason, data) = refuse(vec![0xde, 0xad, 0xbe, 0xef]);
     assert_eq!(reason, "execution reverted: custom error 0xdeadbeef");
     assert_eq!(data.as_ref(), [0xde, 0xad, 0xbe, 0xef]);
@@ -155,7 +204,10 @@ fn replaces_for_a_tenth_more() {
     mempool.submit(&first).unwrap();
     for (tip, max) in [(11 * GWEI - 1, 110 * GWEI), (11 * GWEI, 110 * GWEI - 1)] {
         let refused = mempool.submit(&fees(tip, max, 2)).unwrap_err();
-        assert!(matches!(refused, PoolError::ReplacementUnderpriced { .. }), "{refused}");
+        assert!(
+            matches!(refused, PoolError::ReplacementUnderpriced { .. }),
+            "{refused}"
+        );
     }
     let second = fees(11 * GWEI, 110 * GWEI, 2);
     mempool.submit(&second).unwrap();
@@ -173,9 +225,18 @@ fn rejects_replacing_what_is_on_its_way() {
     let hash = mempool.submit(&first).unwrap();
     mempool.inscribed(&[hash], REVEAL);
     assert!(ready(&mempool).is_empty());
-    let dearer =
-        sign(&wallet(0), TxEip1559 { max_priority_fee_per_gas: 50 * GWEI, max_fee_per_gas: 500 * GWEI, ..blank(0, TO) });
-    assert_eq!(mempool.submit(&dearer), Err(PoolError::InFlight { nonce: 0, hash }));
+    let dearer = sign(
+        &wallet(0),
+        TxEip1559 {
+            max_priority_fee_per_gas: 50 * GWEI,
+            max_fee_per_gas: 500 * GWEI,
+            ..blank(0, TO)
+        },
+    );
+    assert_eq!(
+        mempool.submit(&dearer),
+        Err(PoolError::InFlight { nonce: 0, hash })
+    );
     // Its successor may go meanwhile.
     let next = mempool.submit(&transfer(0, 1, TO, 1, 2)).unwrap();
     assert_eq!(ready(&mempool), [next]);
@@ -221,7 +282,9 @@ fn what_a_reorg_undid_comes_back() {
     // Its inscriber learns that the reveal is lost: it may be inscribed anew.
     mempool.released(&[hash]);
     assert_eq!(ready(&mempool), [hash]);
-    chain.apply(&next_block(&chain, 1, vec![envelope(0, RECIPIENT, vec![tx])])).unwrap();
+    chain
+        .apply(&next_block(&chain, 1, vec![envelope(0, RECIPIENT, vec![tx])]))
+        .unwrap();
     assert_eq!(mempool.counts(), (0, 0));
 }
 
@@ -265,4 +328,28 @@ fn a_transaction_that_would_now_fail_is_let_go() {
     mempool.submit(&mine_it).unwrap();
     mine(&chain, vec![transfer(0, 0, TO, 50 * COIN, 2)]);
     assert_eq!(mempool.counts(), (0, 0));
+}
+
+#[test]
+fn a_batch_that_would_compress_below_its_gas_is_stored() {
+    use bitai_node::envelope::payload;
+    let (_dir, chain, mempool) = setup(2);
+    // Zeros that buy gas: together 7 Mgas in a payload that zstd makes tiny.
+    let txs: Vec<Bytes> = (0..2)
+        .map(|from| call(from, 0, TO, vec![0; 1_000], 3_500_000))
+        .collect();
+    let min_len = mempool.payload_min(&txs);
+    assert_eq!(min_len, 7_000_000 / 4_000);
+    assert!(payload::encode(&txs).unwrap().len() < min_len);
+    let packed = payload::encode_at_least(&txs, min_len).unwrap();
+    assert!(packed.len() >= min_len);
+    let mut inscribed = envelope(0, RECIPIENT, payload::decode(&packed).unwrap());
+    inscribed.payload_len = packed.len() as u32;
+    assert_eq!(
+        chain
+            .apply(&next_block(&chain, 0, vec![inscribed]))
+            .unwrap()
+            .len(),
+        2
+    );
 }

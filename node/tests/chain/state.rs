@@ -35,10 +35,16 @@ fn rejects_a_block_out_of_sequence() {
     let (_dir, chain) = chain(1);
     let first = next_block(&chain, 0, vec![]);
     chain.apply(&first).unwrap();
-    assert!(matches!(chain.apply(&first), Err(LedgerError::NotNext { expected: 2, got: 1 })));
+    assert!(matches!(
+        chain.apply(&first),
+        Err(LedgerError::NotNext { expected: 2, got: 1 })
+    ));
     let mut orphan = next_block(&chain, 0, vec![]);
     orphan.prev = keccak256("elsewhere");
-    assert!(matches!(chain.apply(&orphan), Err(LedgerError::WrongParent { .. })));
+    assert!(matches!(
+        chain.apply(&orphan),
+        Err(LedgerError::WrongParent { .. })
+    ));
     assert_eq!(chain.tip().unwrap().height, 1);
 }
 
@@ -55,7 +61,10 @@ fn a_restart_finds_the_chain_as_it_was() {
     assert_eq!(chain.tip(), tip);
     assert_eq!(chain.head(), head);
     let contract = wallet(0).address().create(0);
-    assert_eq!(chain.view().unwrap().slot(contract, U256::from(5)).unwrap(), U256::from(6));
+    assert_eq!(
+        chain.view().unwrap().slot(contract, U256::from(5)).unwrap(),
+        U256::from(6)
+    );
     mine(&chain, vec![transfer(1, 0, contract, 0, 1)]);
 }
 
@@ -64,7 +73,10 @@ fn rejects_a_file_of_another_genesis() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     drop(Chain::open(&path, genesis(2)).unwrap());
-    assert!(matches!(Chain::open(&path, genesis(3)), Err(StateError::OtherGenesis { .. })));
+    assert!(matches!(
+        Chain::open(&path, genesis(3)),
+        Err(StateError::OtherGenesis { .. })
+    ));
 }
 
 #[test]
@@ -77,7 +89,14 @@ fn undoing_blocks_restores_the_old_root_and_the_old_answers() {
     let doomed = store(0, 2, contract, 1, 0);
     mine(&chain, vec![doomed.clone()]);
     mine(&chain, vec![store(0, 3, contract, 2, 3)]);
-    assert!(chain.view().unwrap().tx_place(keccak256(&doomed)).unwrap().is_some());
+    assert!(
+        chain
+            .view()
+            .unwrap()
+            .tx_place(keccak256(&doomed))
+            .unwrap()
+            .is_some()
+    );
     let tip = chain.rewind(2).unwrap();
     assert_eq!((tip, chain.head()), before);
     let view = chain.view().unwrap();
@@ -93,7 +112,10 @@ fn undoing_everything_is_genesis() {
     mine(&chain, vec![transfer(0, 0, Address::repeat_byte(3), 5, 1)]);
     assert_eq!(chain.rewind(0).unwrap(), None);
     assert_eq!(chain.head(), genesis);
-    assert_eq!(chain.view().unwrap().account(Address::repeat_byte(3)).unwrap(), None);
+    assert_eq!(
+        chain.view().unwrap().account(Address::repeat_byte(3)).unwrap(),
+        None
+    );
 }
 
 #[test]
@@ -132,14 +154,25 @@ fn check_proof(chain: &Chain, height: u64, address: Address, slot: U256) {
     let (_, header) = view.header(height).unwrap().unwrap();
     let proof = view.prove(address, &[slot]).unwrap();
     let account = proof.account;
-    let value = account.map(|a| {
-        alloy_rlp::encode(TrieAccount::new(a.nonce, a.balance, a.storage_root, a.code_hash))
-    });
-    verify_proof(header.state_root, Nibbles::unpack(keccak256(address)), value, &proof.nodes).unwrap();
+    let value =
+        account.map(|a| alloy_rlp::encode(TrieAccount::new(a.nonce, a.balance, a.storage_root, a.code_hash)));
+    verify_proof(
+        header.state_root,
+        Nibbles::unpack(keccak256(address)),
+        value,
+        &proof.nodes,
+    )
+    .unwrap();
     let (_, value, nodes) = &proof.slots[0];
     let value = (!value.is_zero()).then(|| alloy_rlp::encode(value));
     let root = account.map_or(alloy_trie::EMPTY_ROOT_HASH, |a| a.storage_root);
-    verify_proof(root, Nibbles::unpack(keccak256(slot.to_be_bytes::<32>())), value, nodes).unwrap();
+    verify_proof(
+        root,
+        Nibbles::unpack(keccak256(slot.to_be_bytes::<32>())),
+        value,
+        nodes,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -147,8 +180,16 @@ fn proofs_hold_for_what_is_there_and_what_is_not() {
     let (_dir, chain) = chain(3);
     mine(&chain, vec![create(0, 0, deployer(&store_code()), 300_000)]);
     let contract = wallet(0).address().create(0);
-    mine(&chain, (0..20).map(|i| store(0, 1 + i, contract, i, i + 1)).collect());
-    for (address, slot) in [(contract, 3), (contract, 99), (wallet(1).address(), 0), (Address::repeat_byte(8), 0)] {
+    mine(
+        &chain,
+        (0..20).map(|i| store(0, 1 + i, contract, i, i + 1)).collect(),
+    );
+    for (address, slot) in [
+        (contract, 3),
+        (contract, 99),
+        (wallet(1).address(), 0),
+        (Address::repeat_byte(8), 0),
+    ] {
         check_proof(&chain, 2, address, U256::from(slot));
     }
 }
@@ -171,7 +212,11 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let from = 0u8..3;
     prop_oneof![
-        (from.clone(), any::<u8>(), any::<u64>()).prop_map(|(from, to, value)| Action::Send { from, to: to % 8, value }),
+        (from.clone(), any::<u8>(), any::<u64>()).prop_map(|(from, to, value)| Action::Send {
+            from,
+            to: to % 8,
+            value
+        }),
         (from.clone(), 0u64..6, 0u64..3).prop_map(|(from, slot, value)| Action::Store { from, slot, value }),
         from.clone().prop_map(|from| Action::Fail { from }),
         from.clone().prop_map(|from| Action::Create { from }),
@@ -182,8 +227,9 @@ fn action() -> impl Strategy<Value = Action> {
 /// A block of these actions on the chain's tip. Nonces are taken from the state, so that most run.
 fn block_of(chain: &Chain, branch: u8, actions: &[Action]) -> BlockInput {
     let view = chain.view().unwrap();
-    let mut nonces: Vec<u64> =
-        (0..3).map(|n| view.account(wallet(n).address()).unwrap().unwrap().nonce).collect();
+    let mut nonces: Vec<u64> = (0..3)
+        .map(|n| view.account(wallet(n).address()).unwrap().unwrap().nonce)
+        .collect();
     let contract = wallet(0).address().create(0);
     let mut take = |from: u8| {
         nonces[usize::from(from)] += 1;
@@ -192,9 +238,13 @@ fn block_of(chain: &Chain, branch: u8, actions: &[Action]) -> BlockInput {
     let txs = actions
         .iter()
         .map(|action| match *action {
-            Action::Send { from, to, value } => {
-                transfer(from, take(from), Address::repeat_byte(0xd0 + to), u128::from(value), 1 + u128::from(to))
-            }
+            Action::Send { from, to, value } => transfer(
+                from,
+                take(from),
+                Address::repeat_byte(0xd0 + to),
+                u128::from(value),
+                1 + u128::from(to),
+            ),
             Action::Store { from, slot, value } => store(from, take(from), contract, slot, value),
             Action::Fail { from } => call(from, take(from), contract, Bytes::new(), 50_000),
             Action::Create { from } => create(from, take(from), deployer(&store_code()), 300_000),

@@ -32,7 +32,10 @@ fn the_dearest_goes_first_and_ties_go_by_place() {
     let [a, b, c, d] = [(0, 3), (1, 9), (2, 3), (3, 5)].map(|(from, tip)| transfer(from, 0, TO, 1, tip));
     let outcome = run(
         &chain,
-        vec![envelope(0, RECIPIENT, vec![a.clone(), b.clone()]), envelope(1, RECIPIENT, vec![c.clone(), d.clone()])],
+        vec![
+            envelope(0, RECIPIENT, vec![a.clone(), b.clone()]),
+            envelope(1, RECIPIENT, vec![c.clone(), d.clone()]),
+        ],
     );
     assert_eq!(hashes(&outcome), [b, d, a, c].map(keccak256));
 }
@@ -43,8 +46,14 @@ fn nonces_of_a_sender_stay_in_sequence_whatever_they_pay() {
     let first = transfer(0, 0, TO, 1, 1);
     let second = transfer(0, 1, TO, 1, 50);
     let other = transfer(1, 0, TO, 1, 10);
-    let outcome =
-        run(&chain, vec![envelope(0, RECIPIENT, vec![second.clone(), first.clone(), other.clone()])]);
+    let outcome = run(
+        &chain,
+        vec![envelope(
+            0,
+            RECIPIENT,
+            vec![second.clone(), first.clone(), other.clone()],
+        )],
+    );
     assert_eq!(hashes(&outcome), [other, first, second].map(keccak256));
 }
 
@@ -54,11 +63,17 @@ fn drops_a_duplicate_unpaid() {
     let tx = transfer(0, 0, TO, 7, 2);
     let outcome = run(
         &chain,
-        vec![envelope(0, RECIPIENT, vec![tx.clone()]), envelope(1, Address::repeat_byte(9), vec![tx.clone()])],
+        vec![
+            envelope(0, RECIPIENT, vec![tx.clone()]),
+            envelope(1, Address::repeat_byte(9), vec![tx.clone()]),
+        ],
     );
     assert_eq!(hashes(&outcome), [keccak256(&tx)]);
     assert_eq!(outcome.dropped.len(), 1);
-    assert_eq!(outcome.dropped[0].reason, TxError::NonceTooLow { next: 1, got: 0 });
+    assert_eq!(
+        outcome.dropped[0].reason,
+        TxError::NonceTooLow { next: 1, got: 0 }
+    );
     assert!(!outcome.changes.accounts.contains_key(&Address::repeat_byte(9)));
 }
 
@@ -67,7 +82,10 @@ fn of_two_with_one_nonce_the_dearer_runs() {
     let (_dir, chain) = chain(1);
     let cheap = transfer(0, 0, TO, 1, 1);
     let dear = transfer(0, 0, TO, 2, 3);
-    let outcome = run(&chain, vec![envelope(0, RECIPIENT, vec![cheap.clone(), dear.clone()])]);
+    let outcome = run(
+        &chain,
+        vec![envelope(0, RECIPIENT, vec![cheap.clone(), dear.clone()])],
+    );
     assert_eq!(hashes(&outcome), [keccak256(dear)]);
     assert_eq!(outcome.dropped[0].hash, keccak256(cheap));
 }
@@ -75,9 +93,15 @@ fn of_two_with_one_nonce_the_dearer_runs() {
 #[test]
 fn drops_what_waits_for_a_missing_nonce() {
     let (_dir, chain) = chain(1);
-    let outcome = run(&chain, vec![envelope(0, RECIPIENT, vec![transfer(0, 1, TO, 1, 1)])]);
+    let outcome = run(
+        &chain,
+        vec![envelope(0, RECIPIENT, vec![transfer(0, 1, TO, 1, 1)])],
+    );
     assert!(outcome.txs.is_empty());
-    assert_eq!(outcome.dropped[0].reason, TxError::NonceTooHigh { next: 0, got: 1 });
+    assert_eq!(
+        outcome.dropped[0].reason,
+        TxError::NonceTooHigh { next: 0, got: 1 }
+    );
 }
 
 #[test]
@@ -86,8 +110,14 @@ fn money_may_arrive_in_the_same_block_from_a_cheaper_transaction() {
     let poor = wallet(9).address();
     let gift = transfer(0, 0, poor, COIN, 1);
     let spends = [transfer(9, 0, TO, 5, 20), transfer(9, 1, TO, 6, 20)];
-    let outcome =
-        run(&chain, vec![envelope(0, RECIPIENT, vec![spends[1].clone(), spends[0].clone(), gift.clone()])]);
+    let outcome = run(
+        &chain,
+        vec![envelope(
+            0,
+            RECIPIENT,
+            vec![spends[1].clone(), spends[0].clone(), gift.clone()],
+        )],
+    );
     assert_eq!(hashes(&outcome), [&gift, &spends[0], &spends[1]].map(keccak256));
     assert!(outcome.dropped.is_empty());
 }
@@ -95,8 +125,14 @@ fn money_may_arrive_in_the_same_block_from_a_cheaper_transaction() {
 #[test]
 fn drops_what_the_sender_cannot_pay() {
     let (_dir, chain) = chain(1);
-    let outcome = run(&chain, vec![envelope(0, RECIPIENT, vec![transfer(9, 0, TO, 5, 20)])]);
-    assert!(matches!(outcome.dropped[0].reason, TxError::Funds { have: U256::ZERO, .. }));
+    let outcome = run(
+        &chain,
+        vec![envelope(0, RECIPIENT, vec![transfer(9, 0, TO, 5, 20)])],
+    );
+    assert!(matches!(
+        outcome.dropped[0].reason,
+        TxError::Funds { have: U256::ZERO, .. }
+    ));
 }
 
 #[test]
@@ -126,8 +162,14 @@ fn coinbase_opcode_sees_the_fee_recipient() {
     mine(&chain, vec![create(0, 0, code, 200_000)]);
     let contract = wallet(0).address().create(0);
     let who = Address::repeat_byte(0xcc);
-    let outcome = run(&chain, vec![envelope(0, who, vec![call(0, 1, contract, Bytes::new(), 60_000)])]);
-    assert_eq!(outcome.changes.storage[&(contract, U256::ZERO)], U256::from_be_slice(who.as_slice()));
+    let outcome = run(
+        &chain,
+        vec![envelope(0, who, vec![call(0, 1, contract, Bytes::new(), 60_000)])],
+    );
+    assert_eq!(
+        outcome.changes.storage[&(contract, U256::ZERO)],
+        U256::from_be_slice(who.as_slice())
+    );
 }
 
 #[test]
@@ -146,13 +188,22 @@ fn rejects_a_gas_limit_above_what_its_bytes_buy() {
 #[test]
 fn compression_buys_no_gas() {
     let (_dir, chain) = chain(2);
-    let txs = vec![call(0, 0, TO, Bytes::new(), 400_000), call(1, 0, TO, Bytes::new(), 400_000)];
+    let txs = vec![
+        call(0, 0, TO, Bytes::new(), 400_000),
+        call(1, 0, TO, Bytes::new(), 400_000),
+    ];
     let mut squeezed = envelope(0, RECIPIENT, txs);
     // As if both had been compressed into 150 bytes: gas for one of them.
     squeezed.payload_len = 150;
     let outcome = run(&chain, vec![squeezed]);
     assert_eq!(outcome.txs.len(), 1);
-    assert_eq!(outcome.dropped[0].reason, TxError::EnvelopeGas { gas_limit: 400_000, left: 200_000 });
+    assert_eq!(
+        outcome.dropped[0].reason,
+        TxError::EnvelopeGas {
+            gas_limit: 400_000,
+            left: 200_000
+        }
+    );
 }
 
 #[test]
@@ -184,11 +235,17 @@ fn rejects_blobs_garbage_and_trailing_bytes() {
     let genesis = chain.genesis();
     assert_eq!(SignedTx::decode(&[3, 0xc0], genesis).unwrap_err(), TxError::Blob);
     for raw in [&[][..], &[0xc0], &[0x7f, 1, 2, 3], b"hello"] {
-        assert!(matches!(SignedTx::decode(raw, genesis), Err(TxError::Malformed(_))), "{raw:?}");
+        assert!(
+            matches!(SignedTx::decode(raw, genesis), Err(TxError::Malformed(_))),
+            "{raw:?}"
+        );
     }
     let mut long = transfer(0, 0, TO, 1, 1).to_vec();
     long.push(0);
-    assert!(matches!(SignedTx::decode(&long, genesis), Err(TxError::Malformed(_))));
+    assert!(matches!(
+        SignedTx::decode(&long, genesis),
+        Err(TxError::Malformed(_))
+    ));
 }
 
 #[test]
@@ -197,7 +254,11 @@ fn garbage_beside_a_good_transaction_costs_it_nothing() {
     let good = transfer(0, 0, TO, 1, 1);
     let outcome = run(
         &chain,
-        vec![envelope(0, RECIPIENT, vec![Bytes::from_static(b"junk"), good.clone(), Bytes::new()])],
+        vec![envelope(
+            0,
+            RECIPIENT,
+            vec![Bytes::from_static(b"junk"), good.clone(), Bytes::new()],
+        )],
     );
     assert_eq!(hashes(&outcome), [keccak256(good)]);
     assert_eq!(outcome.dropped.len(), 2);
@@ -207,9 +268,24 @@ fn garbage_beside_a_good_transaction_costs_it_nothing() {
 fn a_revert_is_paid_and_leaves_no_logs() {
     let (_dir, chain) = chain(1);
     // LOG0 of nothing, then REVERT
-    mine(&chain, vec![create(0, 0, deployer(&[0x5f, 0x5f, 0xa0, 0x5f, 0x5f, 0xfd]), 200_000)]);
+    mine(
+        &chain,
+        vec![create(
+            0,
+            0,
+            deployer(&[0x5f, 0x5f, 0xa0, 0x5f, 0x5f, 0xfd]),
+            200_000,
+        )],
+    );
     let contract = wallet(0).address().create(0);
-    let outcome = run(&chain, vec![envelope(0, RECIPIENT, vec![call(0, 1, contract, Bytes::new(), 60_000)])]);
+    let outcome = run(
+        &chain,
+        vec![envelope(
+            0,
+            RECIPIENT,
+            vec![call(0, 1, contract, Bytes::new(), 60_000)],
+        )],
+    );
     let tx = &outcome.txs[0];
     assert!(!tx.success && tx.gas_used > 21_000 && tx.gas_used < 60_000);
     assert!(tx.logs.is_empty());
@@ -253,14 +329,22 @@ fn a_block_carries_bitcoins_hash_time_and_randomness() {
     assert_eq!(outcome.header.parent_hash, chain.head().0);
     // Bitcoin's clock may stand still or run back; BitAI's never does.
     block.median_time_past = 5;
-    assert_eq!(run_block(&chain, &block).header.timestamp, chain.genesis().start_time + 1);
+    assert_eq!(
+        run_block(&chain, &block).header.timestamp,
+        chain.genesis().start_time + 1
+    );
 }
 
 #[test]
 fn the_base_fee_follows_the_target_and_stops_at_the_floor() {
     use bitai_node::genesis::FeeRule;
     use bitai_node::transition::header::next_base_fee;
-    let rule = FeeRule { initial_base_fee: 1000, min_base_fee: 10, gas_target: 100, change_denominator: 8 };
+    let rule = FeeRule {
+        initial_base_fee: 1000,
+        min_base_fee: 10,
+        gas_target: 100,
+        change_denominator: 8,
+    };
     assert_eq!(next_base_fee(&rule, 800, 100), 800);
     assert_eq!(next_base_fee(&rule, 800, 200), 900);
     assert_eq!(next_base_fee(&rule, 800, 0), 700);
@@ -274,7 +358,8 @@ fn precompile(chain: &Chain, address: Address, input: &[u8]) -> Option<Vec<u8>> 
     let mut evm = bitai_node::transition::evm::build(
         bitai_node::transition::overlay::Overlay::new(chain.view().unwrap()),
         bitai_node::transition::evm::cfg(chain.genesis()),
-        bitai_node::transition::next_sight(chain.genesis(), &chain.head().1, B256::ZERO, 0).env(Address::ZERO),
+        bitai_node::transition::next_sight(chain.genesis(), &chain.head().1, B256::ZERO, 0)
+            .env(Address::ZERO),
     );
     let raw = call(0, 0, address, input.to_vec(), 200_000 + 60 * input.len() as u64);
     let tx = SignedTx::decode(&raw, chain.genesis()).unwrap();
@@ -288,7 +373,10 @@ fn blake3_precompiles_agree_with_the_hash() {
     // Lengths around a block (64), a chunk (1024) and a subtree.
     for len in [0usize, 1, 63, 64, 65, 1023, 1024, 1025, 2048, 3000] {
         let data: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
-        assert_eq!(precompile(&chain, chain::BLAKE3, &data).unwrap(), blake3::hash(&data).as_bytes());
+        assert_eq!(
+            precompile(&chain, chain::BLAKE3, &data).unwrap(),
+            blake3::hash(&data).as_bytes()
+        );
         let key = [7u8; 32];
         let keyed = [&key[..], &data].concat();
         assert_eq!(
@@ -304,12 +392,18 @@ fn blake3_chaining_values_merge_into_the_root() {
     let data: Vec<u8> = (0..3000u32).map(|i| (i % 251) as u8).collect();
     let cv = |chunk: u64, bytes: &[u8]| -> [u8; 32] {
         let input = [&chunk.to_le_bytes()[..], bytes].concat();
-        precompile(&chain, chain::BLAKE3_CV, &input).unwrap().try_into().unwrap()
+        precompile(&chain, chain::BLAKE3_CV, &input)
+            .unwrap()
+            .try_into()
+            .unwrap()
     };
     let (left, right) = (cv(0, &data[..2048]), cv(2, &data[2048..]));
     let root = blake3::hazmat::merge_subtrees_root(&left, &right, blake3::hazmat::Mode::Hash);
     assert_eq!(root, blake3::hash(&data));
-    let direct = blake3::Hasher::new().set_input_offset(2048).update(&data[2048..]).finalize_non_root();
+    let direct = blake3::Hasher::new()
+        .set_input_offset(2048)
+        .update(&data[2048..])
+        .finalize_non_root();
     assert_eq!(right, direct);
 }
 
@@ -318,11 +412,23 @@ fn rejects_impossible_precompile_inputs() {
     let (_dir, chain) = chain(1);
     assert_eq!(precompile(&chain, chain::BLAKE3_KEYED, &[1; 31]), None);
     assert_eq!(precompile(&chain, chain::BLAKE3_CV, &[0; 7]), None);
-    assert_eq!(precompile(&chain, chain::BLAKE3_CV, &[0; 8]), None, "an empty subtree");
+    assert_eq!(
+        precompile(&chain, chain::BLAKE3_CV, &[0; 8]),
+        None,
+        "an empty subtree"
+    );
     let after_first = [&1u64.to_le_bytes()[..], &[5; 1025]].concat();
-    assert_eq!(precompile(&chain, chain::BLAKE3_CV, &after_first), None, "chunk 1 stands alone");
+    assert_eq!(
+        precompile(&chain, chain::BLAKE3_CV, &after_first),
+        None,
+        "chunk 1 stands alone"
+    );
     let far = [&u64::MAX.to_le_bytes()[..], &[5; 10]].concat();
-    assert_eq!(precompile(&chain, chain::BLAKE3_CV, &far), None, "beyond 2^64 bytes");
+    assert_eq!(
+        precompile(&chain, chain::BLAKE3_CV, &far),
+        None,
+        "beyond 2^64 bytes"
+    );
 }
 
 #[test]
@@ -332,8 +438,13 @@ fn larger_code_than_ethereums_deploys() {
     let mut code = vec![0x62, 0x01, 0x86, 0xa0, 0x5f, 0xf3];
     // Appended bytes buy the gas: 200 a byte of code, 4,000 a byte inscribed.
     code.extend_from_slice(&[0; 6_000]);
-    let outcome = run(&chain, vec![envelope(0, RECIPIENT, vec![create(0, 0, code, 22_000_000)])]);
+    let outcome = run(
+        &chain,
+        vec![envelope(0, RECIPIENT, vec![create(0, 0, code, 22_000_000)])],
+    );
     assert!(outcome.txs[0].success);
-    let code_hash = outcome.changes.accounts[&wallet(0).address().create(0)].unwrap().code_hash;
+    let code_hash = outcome.changes.accounts[&wallet(0).address().create(0)]
+        .unwrap()
+        .code_hash;
     assert_eq!(outcome.changes.codes[&code_hash].len(), 100_000);
 }
