@@ -52,13 +52,16 @@ impl Bitcoind {
         Some(node)
     }
 
+    /// URL and login.
+    pub(crate) fn access(&self) -> (String, Auth) {
+        let cookie = self.dir.path().join("regtest/.cookie");
+        (format!("http://127.0.0.1:{}", self.port), Auth::Cookie(cookie))
+    }
+
     /// A client of it.
     pub(crate) fn client(&self) -> CoreRpc {
-        CoreRpc::new(
-            format!("http://127.0.0.1:{}", self.port),
-            Auth::Cookie(self.dir.path().join("regtest/.cookie")),
-            Network::Regtest,
-        )
+        let (url, auth) = self.access();
+        CoreRpc::new(url, auth, Network::Regtest)
     }
 }
 

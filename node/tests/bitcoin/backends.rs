@@ -1,12 +1,11 @@
 //! One conformance suite, both Bitcoin backends: what the inscriber and the indexer rely on.
 
-mod common;
-
 use bitai_node::bitcoin::assemble::mine_on;
 use bitai_node::bitcoin::{Backend, BackendError, Refusal, SatPerKvb, Submitted, TxStatus};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Transaction, TxOut};
-use common::{keys, output, spend};
+use crate::bitcoind::Bitcoind;
+use crate::wallet::{keys, output, spend};
 
 const ANY_RATE: SatPerKvb = SatPerKvb(100_000_000);
 
@@ -165,7 +164,7 @@ fn follows_the_longer_branch(backend: &dyn Backend) {
 
 #[test]
 fn bitcoin_core_conforms() {
-    let Some(node) = common::bitcoind::Bitcoind::start() else {
+    let Some(node) = Bitcoind::start() else {
         return;
     };
     let core = node.client();
