@@ -161,6 +161,7 @@ fn fill<W: Write + Seek>(
         },
         special: Special {
             bos: Some(BOS),
+            eos: Some(EOS),
             stop: vec![EOS],
             add_bos: true,
         },

@@ -76,6 +76,7 @@ fn shared() -> Option<&'static Pack> {
 fn text_and_chat_become_the_ids_of_the_models_own_tokenizer() {
     let Some(pack) = shared() else { return };
     let tokenizer = Tokenizer::of(pack).unwrap();
+    assert_eq!(tokenizer.special().stop, [0, 2], "end of text and of turn");
     let ids = tokenizer
         .encode("In 2024, the sea's colour wasn't  blue:\n\tüñ 🌊")
         .unwrap();

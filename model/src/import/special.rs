@@ -18,8 +18,9 @@ pub(crate) struct Text {
     pub(crate) chat_template: Option<String>,
 }
 
-/// Names of tokens that end a turn in models whose `eos` is another token.
-const TURN_ENDS: [&str; 5] = [
+/// Names of control tokens that end a turn or a text, whatever `eos` is.
+const ENDS: [&str; 6] = [
+    "<|endoftext|>",
     "<|im_end|>",
     "<|eot_id|>",
     "<|end|>",
@@ -82,7 +83,7 @@ pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
         .filter(|(_, t)| **t == TokenType::Control);
     stop.extend(
         controls
-            .filter(|((_, name), _)| TURN_ENDS.contains(&name.as_str()))
+            .filter(|((_, name), _)| ENDS.contains(&name.as_str()))
             .map(|((id, _), _)| id),
     );
     stop.sort_unstable();
@@ -109,7 +110,12 @@ pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
     vocabulary.build()?;
     Ok(Text {
         section: vocabulary.encode(),
-        special: Special { bos, stop, add_bos },
+        special: Special {
+            bos,
+            eos: id("eos_token_id")?,
+            stop,
+            add_bos,
+        },
         chat_template: gguf
             .text_opt("tokenizer.chat_template")
             .transpose()?

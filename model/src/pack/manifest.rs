@@ -110,7 +110,9 @@ impl TensorEntry {
 pub struct Special {
     /// Begin of sequence.
     pub bos: Option<u32>,
-    /// End of sequence or of turn: generation stops at any of these. Ascending.
+    /// End of sequence, as chat templates write it.
+    pub eos: Option<u32>,
+    /// End of sequence, turn or text: generation stops at any of these. Ascending.
     pub stop: Vec<u32>,
     /// Whether plain text is encoded with `bos` in front.
     pub add_bos: bool,

@@ -45,7 +45,7 @@ impl Tokenizer {
                 .unwrap_or_default()
         };
         let template =
-            template.map(|t| ChatTemplate::new(t, name(special.bos.as_ref()), name(special.stop.first())));
+            template.map(|t| ChatTemplate::new(t, name(special.bos.as_ref()), name(special.eos.as_ref())));
         Ok(Self {
             engine,
             tokens: vocabulary.tokens,

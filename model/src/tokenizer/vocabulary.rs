@@ -52,7 +52,7 @@ impl Kind {
                 "gpt2",
                 "smollm" | "starcoder" | "refact" | "command-r" | "codeshell" | "exaone" | "minerva-7b",
             ) => Self::DigitsGpt2,
-            ("gpt2", "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "smaug-bpe") => Self::LlamaBpe,
+            ("gpt2", "llama-bpe" | "llama3" | "llama-v3" | "falcon3") => Self::LlamaBpe,
             ("gpt2", "qwen2" | "deepseek-r1-qwen") => Self::Qwen2,
             ("gpt2", "default") => Self::DefaultBpe,
             ("llama", _) => Self::Spm,
