@@ -1,7 +1,7 @@
 //! Quality of the integer engine against candle's float32 on the same weights and tokens: perplexity of
 //! both, their relative difference, mean KL divergence and how often the likeliest token is the same.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use bitai_benches::{corpus, oracle::Oracle};
@@ -32,9 +32,9 @@ struct Args {
     /// Tokens of each window that are context only.
     #[arg(long, default_value_t = 16)]
     skip: usize,
-    /// Numeric profile: a or b.
-    #[arg(long, default_value = "a")]
-    profile: String,
+    /// Numeric profiles: a, b or both.
+    #[arg(long, value_delimiter = ',', default_value = "a")]
+    profile: Vec<String>,
     /// Threads of the integer engine.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -125,25 +125,16 @@ impl Sums {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    let profile = match args.profile.as_str() {
-        "a" => Profile::A,
-        "b" => Profile::B,
+    let profiles = args.profile.iter().map(|name| match name.as_str() {
+        "a" => Ok(Profile::A),
+        "b" => Ok(Profile::B),
         other => anyhow::bail!("profile {other:?}: must be a or b"),
-    };
+    });
+    let packs = profiles
+        .map(|p| pack(&args.gguf, p?))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let len = args.tokens.div_ceil(args.windows) + args.skip + 1;
-    let pack_path = std::env::temp_dir().join(format!("bitai-quality-{}.pack", std::process::id()));
-    let options = ImportOptions {
-        profile,
-        ..Default::default()
-    };
-    let made = import_gguf(&args.gguf, &pack_path, &options, &mut |_, _| {});
-    let pack = made
-        .map_err(anyhow::Error::from)
-        .and_then(|_| Ok(Pack::open(&pack_path)?));
-    // The map keeps the bytes; the name is not needed any more, whatever happens below.
-    let _ = std::fs::remove_file(&pack_path);
-    let pack = pack?;
-    let tokenizer = Tokenizer::of(&pack)?;
+    let tokenizer = Tokenizer::of(packs.first().context("no profile was named")?)?;
     let text = std::fs::read_to_string(&args.text).with_context(|| args.text.display().to_string())?;
     let windows = corpus::windows(&corpus::clean(&text), &tokenizer, args.windows, len)?;
 
@@ -153,8 +144,30 @@ fn main() -> anyhow::Result<()> {
     oracle.logits(&windows, |w, pos, row| float[w][pos] = row)?;
     drop(oracle);
 
+    for pack in &packs {
+        compare(&args, pack, &windows, &float)?;
+    }
+    Ok(())
+}
+
+/// Imports to a temporary file whose name is gone when this returns: the map keeps the bytes.
+fn pack(gguf: &Path, profile: Profile) -> anyhow::Result<Pack> {
+    let path = std::env::temp_dir().join(format!("bitai-quality-{}.pack", std::process::id()));
+    let options = ImportOptions {
+        profile,
+        ..Default::default()
+    };
+    import_gguf(gguf, &path, &options, &mut |_, _| {})?;
+    let pack = Pack::open(&path);
+    let _ = std::fs::remove_file(&path);
+    Ok(pack?)
+}
+
+/// Runs one pack over the windows and prints the report.
+fn compare(args: &Args, pack: &Pack, windows: &[Vec<u32>], float: &[Vec<Vec<f32>>]) -> anyhow::Result<()> {
+    let profile = pack.manifest().info.profile;
     eprintln!("integers: profile {profile:?}, {} threads", args.threads);
-    let mut engine = Engine::new(&pack, &CpuDevice::new(args.threads)?)?;
+    let mut engine = Engine::new(pack, &CpuDevice::new(args.threads)?)?;
     let sites = &engine.program().sites;
     let sample = sites.last().context("the program is empty")?;
     let (site, f) = match (&sample.op, &sample.inputs[..]) {
@@ -162,7 +175,7 @@ fn main() -> anyhow::Result<()> {
         _ => anyhow::bail!("the program does not end in a sampler"),
     };
     let mut sums = Sums::default();
-    for (ids, float) in windows.iter().zip(&float) {
+    for (ids, float) in windows.iter().zip(float) {
         let mut probe = Compare {
             site,
             f,
