@@ -177,6 +177,63 @@ fn every_quantisation_imports_and_runs() {
 }
 
 #[test]
+fn an_own_head_biases_scaled_rope_and_sentencepiece_import_and_run() {
+    let mut maker = Maker::new(GgmlDType::F32);
+    maker.put("output.weight", &numbers(VOCAB, D, 77), GgmlDType::Q8_0);
+    for l in 0..2 {
+        for (name, n) in [("attn_q", D), ("attn_k", D / 2), ("attn_v", D / 2)] {
+            let t = numbers(1, n, 80 + l).flatten_all().unwrap();
+            maker.put(&format!("blk.{l}.{name}.bias"), &t, GgmlDType::F32);
+        }
+    }
+    let factors = Tensor::full(8f32, 32, &Device::Cpu).unwrap();
+    maker.put("rope_freqs.weight", &factors, GgmlDType::F32);
+    // SentencePiece: bytes, then a few pieces with scores.
+    let text = |s: &str| Value::String(s.into());
+    let mut tokens: Vec<Value> = [text("<unk>"), text("<s>"), text("</s>")].into();
+    tokens.extend((0..256).map(|b| text(&format!("<0x{b:02X}>"))));
+    let pieces = ["\u{2581}", "s", "e", "a", "se", "sea", "\u{2581}sea", "ea"];
+    tokens.extend(pieces.map(text));
+    let mut types = vec![Value::I32(2), Value::I32(3), Value::I32(3)];
+    types.extend(vec![Value::I32(6); 256]);
+    types.extend(vec![Value::I32(1); pieces.len()]);
+    while tokens.len() < VOCAB {
+        tokens.push(text(&format!("<pad{}>", tokens.len())));
+        types.push(Value::I32(5));
+    }
+    let scores = (0..VOCAB).map(|i| Value::F32(-(i as f32))).collect();
+    let maker = maker
+        .set("tokenizer.ggml.model", text("llama"))
+        .set("tokenizer.ggml.tokens", Value::Array(tokens))
+        .set("tokenizer.ggml.token_type", Value::Array(types))
+        .set("tokenizer.ggml.scores", Value::Array(scores))
+        .set("tokenizer.ggml.bos_token_id", Value::U32(1))
+        .set("tokenizer.ggml.eos_token_id", Value::U32(2))
+        .set("tokenizer.ggml.unknown_token_id", Value::U32(0));
+    for profile in [Profile::A, Profile::B] {
+        let options = ImportOptions {
+            profile,
+            ..Default::default()
+        };
+        let (_, path, _dir) = import(&maker.bytes(), &options).unwrap();
+        let pack = Pack::open(&path).unwrap();
+        pack.verify(&mut |_, _| {}).unwrap();
+        assert!(!pack.manifest().info.hyper.tied);
+        let tokenizer = bitai_model::tokenizer::Tokenizer::of(&pack).unwrap();
+        let ids = tokenizer.encode("sea \u{fc}").unwrap();
+        // bos, the whole word with its space, a space, two bytes.
+        assert_eq!(ids, [1, 265, 259, 3 + 0xc3, 3 + 0xbc]);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "sea \u{fc}");
+        let mut engine = Engine::new(&pack, &CpuDevice::new(1).unwrap()).unwrap();
+        let mut heard = Heard::default();
+        let out = engine
+            .generate(&ids, 2, &[], &Sampler::Greedy, &mut heard, &mut |_| {})
+            .unwrap();
+        assert_eq!((out.len(), heard.bodies.len()), (2, 6));
+    }
+}
+
+#[test]
 fn threads_change_nothing_and_profiles_do() {
     let bytes = Maker::new(GgmlDType::Q8_0).bytes();
     let root = |threads, profile| {
