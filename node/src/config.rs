@@ -80,7 +80,12 @@ impl Default for ProducerConfig {
 
 impl Config {
     /// A regtest node with Bitcoin inside, for devnets and tests: `genesis` decides who has coins.
-    pub fn devnet(data_dir: impl Into<PathBuf>, genesis: Genesis, rpc: SocketAddr, fee_recipient: Address) -> Self {
+    pub fn devnet(
+        data_dir: impl Into<PathBuf>,
+        genesis: Genesis,
+        rpc: SocketAddr,
+        fee_recipient: Address,
+    ) -> Self {
         let data_dir = data_dir.into();
         Self {
             genesis,
@@ -212,7 +217,10 @@ pub fn check_environment<'a>(
     known: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), ConfigError> {
     let known: Vec<&str> = known.into_iter().collect();
-    match names.into_iter().find(|n| n.starts_with(ENV_PREFIX) && !known.contains(&n.as_str())) {
+    match names
+        .into_iter()
+        .find(|n| n.starts_with(ENV_PREFIX) && !known.contains(&n.as_str()))
+    {
         Some(name) => Err(ConfigError::Environment(name)),
         None => Ok(()),
     }
@@ -221,13 +229,21 @@ pub fn check_environment<'a>(
 impl Args {
     /// Fills in what the file and the defaults say.
     pub fn resolve(self) -> Result<Config, ConfigError> {
-        let file = self.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+        let file = self
+            .config
+            .as_deref()
+            .map(File::read)
+            .transpose()?
+            .unwrap_or_default();
         self.over(file)
     }
 
     fn over(self, file: File) -> Result<Config, ConfigError> {
         let conflict = |why: &str| ConfigError::Conflict(why.to_owned());
-        let data_dir = self.data_dir.or(file.data_dir).unwrap_or_else(|| "bitai-node-data".into());
+        let data_dir = self
+            .data_dir
+            .or(file.data_dir)
+            .unwrap_or_else(|| "bitai-node-data".into());
         let genesis = match self.genesis.or(file.genesis) {
             Some(path) => read_genesis(&path)?,
             None => Genesis::regtest([]),
@@ -239,8 +255,9 @@ impl Args {
             (Some(_), Some(_)) => return Err(conflict("give bitcoin_cookie or bitcoin_login, not both")),
             (Some(path), None) => Some(Auth::Cookie(path)),
             (None, Some(login)) => {
-                let (user, password) =
-                    login.split_once(':').ok_or_else(|| conflict("bitcoin_login must be user:password"))?;
+                let (user, password) = login
+                    .split_once(':')
+                    .ok_or_else(|| conflict("bitcoin_login must be user:password"))?;
                 Some(Auth::Password(user.to_owned(), password.to_owned()))
             }
             (None, None) => None,
@@ -250,7 +267,11 @@ impl Args {
             (Some(_), None) => return Err(conflict("bitcoin_url wants bitcoin_cookie or bitcoin_login")),
             (None, Some(_)) => return Err(conflict("a Bitcoin login without bitcoin_url")),
             (None, None) if regtest => BitcoinConfig::Embedded,
-            (None, None) => return Err(conflict("this network wants bitcoin_url: only regtest runs inside the node")),
+            (None, None) => {
+                return Err(conflict(
+                    "this network wants bitcoin_url: only regtest runs inside the node",
+                ));
+            }
         };
         let interval = self.block_interval_ms.or(file.block_interval_ms);
         if !regtest && interval.is_some_and(|ms| ms > 0) {
@@ -260,15 +281,29 @@ impl Args {
             block_interval: interval.map_or(ProducerConfig::default().block_interval, Duration::from_millis),
             ..ProducerConfig::default()
         });
-        let seed_file = self.seed_file.or(file.seed_file).unwrap_or_else(|| data_dir.join("inscriber.seed"));
-        let inscriber = self.fee_recipient.or(file.fee_recipient).map(|fee_recipient| InscriberConfig {
-            seed_file,
-            fee_recipient,
-            price: file.price.unwrap_or_default(),
+        let seed_file = self
+            .seed_file
+            .or(file.seed_file)
+            .unwrap_or_else(|| data_dir.join("inscriber.seed"));
+        let inscriber = self
+            .fee_recipient
+            .or(file.fee_recipient)
+            .map(|fee_recipient| InscriberConfig {
+                seed_file,
+                fee_recipient,
+                price: file.price.unwrap_or_default(),
+            });
+        let poll = Duration::from_millis(if bitcoin == BitcoinConfig::Embedded {
+            50
+        } else {
+            500
         });
-        let poll = Duration::from_millis(if bitcoin == BitcoinConfig::Embedded { 50 } else { 500 });
         Ok(Config {
-            rpc: Some(self.rpc.or(file.rpc).unwrap_or_else(|| (Ipv4Addr::LOCALHOST, RPC_PORT).into())),
+            rpc: Some(
+                self.rpc
+                    .or(file.rpc)
+                    .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, RPC_PORT).into()),
+            ),
             data_dir,
             genesis,
             bitcoin,

@@ -84,7 +84,9 @@ const UNKNOWN: u64 = u64::MAX;
 
 impl std::fmt::Debug for Indexer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Indexer").field("tip", &self.ledger.tip()).finish_non_exhaustive()
+        f.debug_struct("Indexer")
+            .field("tip", &self.ledger.tip())
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +118,8 @@ impl Indexer {
     pub fn step(&mut self) -> Result<Step, IndexerError> {
         let backend = Arc::clone(&self.backend);
         let seen = backend.tip();
-        self.bitcoin_tip.store(seen.as_ref().map_or(UNKNOWN, |tip| tip.height), Ordering::Relaxed);
+        self.bitcoin_tip
+            .store(seen.as_ref().map_or(UNKNOWN, |tip| tip.height), Ordering::Relaxed);
         seen?;
         let step = follow::step(&*backend, self)?;
         if step != Step::AtTip {
@@ -157,10 +160,14 @@ impl Follower for Indexer {
 
     fn place(&self) -> Result<Option<BlockRef>, IndexerError> {
         let start = self.ledger.start_height();
-        Ok(self.ledger.tip().filter(|tip| tip.bitcoin_height > start).map(|tip| BlockRef {
-            height: tip.bitcoin_height,
-            hash: follow::block_hash(tip.bitcoin_hash),
-        }))
+        Ok(self
+            .ledger
+            .tip()
+            .filter(|tip| tip.bitcoin_height > start)
+            .map(|tip| BlockRef {
+                height: tip.bitcoin_height,
+                hash: follow::block_hash(tip.bitcoin_hash),
+            }))
     }
 
     fn own_hash_at(&self, height: u64) -> Result<Option<BlockHash>, IndexerError> {

@@ -63,7 +63,8 @@ enum Command {
 }
 
 fn parse_network(text: &str) -> Result<Network, String> {
-    serde_json::from_value(text.into()).map_err(|_| format!("`{text}` is none of regtest, signet, testnet4, bitcoin"))
+    serde_json::from_value(text.into())
+        .map_err(|_| format!("`{text}` is none of regtest, signet, testnet4, bitcoin"))
 }
 
 fn parse_alloc(text: &str) -> Result<(Address, U256), String> {
@@ -93,9 +94,13 @@ fn main() -> ExitCode {
     let done = match command {
         Command::Run { args, log_json } => run(*args, log_json),
         Command::Status { url } => status(&url),
-        Command::Genesis { alloc, network, start_height, bitcoin_url, bitcoin_cookie } => {
-            genesis(alloc, network, start_height, bitcoin_url.zip(bitcoin_cookie))
-        }
+        Command::Genesis {
+            alloc,
+            network,
+            start_height,
+            bitcoin_url,
+            bitcoin_cookie,
+        } => genesis(alloc, network, start_height, bitcoin_url.zip(bitcoin_cookie)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,8 +113,14 @@ fn main() -> ExitCode {
 
 fn run(args: Args, log_json: bool) -> Result<(), Failure> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if log_json { log.json().init() } else { log.init() }
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if log_json {
+        log.json().init()
+    } else {
+        log.init()
+    }
     let command = Cli::command();
     let known: Vec<String> = command
         .find_subcommand("run")
@@ -130,7 +141,10 @@ fn run(args: Args, log_json: bool) -> Result<(), Failure> {
         tracing::info!("stopping");
         node.stop().await;
         match broken {
-            true => Err(Failure(1, "a part of the node ended by itself; its log says why".into())),
+            true => Err(Failure(
+                1,
+                "a part of the node ended by itself; its log says why".into(),
+            )),
             false => Ok(()),
         }
     })
@@ -167,7 +181,8 @@ fn status(url: &str) -> Result<(), Failure> {
         .with_body(body)
         .send()
         .map_err(|e| failed(e.to_string()))?;
-    let answer: serde_json::Value = serde_json::from_slice(answer.as_bytes()).map_err(|e| failed(e.to_string()))?;
+    let answer: serde_json::Value =
+        serde_json::from_slice(answer.as_bytes()).map_err(|e| failed(e.to_string()))?;
     let result = answer.get("result").ok_or_else(|| failed(answer.to_string()))?;
     println!("{result:#}");
     Ok(())
@@ -186,7 +201,8 @@ fn genesis(
             let bitcoin = |e: bitai_node::bitcoin::BackendError| Failure(5, e.to_string());
             core.check().map_err(bitcoin)?;
             let info = core.header_at(height).map_err(bitcoin)?;
-            let info = info.ok_or_else(|| Failure(2, format!("Bitcoin has no block at height {height} yet")))?;
+            let info =
+                info.ok_or_else(|| Failure(2, format!("Bitcoin has no block at height {height} yet")))?;
             let hash = b256(info.header.block_hash());
             let mut made = Genesis::new(chain, height, hash, info.median_time_past);
             for (address, wei) in alloc {
@@ -194,11 +210,21 @@ fn genesis(
             }
             made
         }
-        _ => return Err(Failure(2, "want --start-height, --bitcoin-url and --bitcoin-cookie (none of them: regtest)".into())),
+        _ => {
+            return Err(Failure(
+                2,
+                "want --start-height, --bitcoin-url and --bitcoin-cookie (none of them: regtest)".into(),
+            ));
+        }
     };
     made.check().map_err(|e| Failure(2, e.to_string()))?;
     let text = serde_json::to_string_pretty(&made).map_err(|e| Failure(1, e.to_string()))?;
     println!("{text}");
-    eprintln!("chain id {}, genesis {}, genesis id {}", made.chain_id(), made.hash(), hex::encode(made.id()));
+    eprintln!(
+        "chain id {}, genesis {}, genesis id {}",
+        made.chain_id(),
+        made.hash(),
+        hex::encode(made.id())
+    );
     Ok(())
 }

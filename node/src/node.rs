@@ -44,7 +44,9 @@ pub enum NodeError {
     #[error("this build has no Bitcoin inside: build with `--features embedded-bitcoin`, or set bitcoin_url")]
     NoEmbedded,
     /// The genesis names a block that Bitcoin has otherwise.
-    #[error("the genesis starts at Bitcoin block {wanted}, the node has {found} there: wrong chain or wrong genesis")]
+    #[error(
+        "the genesis starts at Bitcoin block {wanted}, the node has {found} there: wrong chain or wrong genesis"
+    )]
     OtherChain {
         /// In the genesis, display order.
         wanted: String,
@@ -124,7 +126,9 @@ pub struct NodeHandle {
 
 impl std::fmt::Debug for NodeHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NodeHandle").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("NodeHandle")
+            .field("threads", &self.threads.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,7 +147,12 @@ impl Node {
         let opened = tokio::task::spawn_blocking(move || open(&opening))
             .await
             .map_err(|e| NodeError::Task(e.to_string()))??;
-        let Opened { parts, mut indexer, inscriber, keys } = opened;
+        let Opened {
+            parts,
+            mut indexer,
+            inscriber,
+            keys,
+        } = opened;
         let rpc = match config.rpc {
             Some(addr) => {
                 let services = Services {
@@ -153,7 +162,10 @@ impl Node {
                     bitcoin_tip: indexer.bitcoin_tip(),
                 };
                 let served = rpc::serve(addr, services).await;
-                Some(served.map_err(|e| NodeError::Rpc { addr, why: e.to_string() })?)
+                Some(served.map_err(|e| NodeError::Rpc {
+                    addr,
+                    why: e.to_string(),
+                })?)
             }
             None => None,
         };
@@ -177,7 +189,12 @@ impl Node {
             rpc = ?rpc.as_ref().map(RpcHandle::addr),
             "node started"
         );
-        Ok(NodeHandle { parts, stop, threads, rpc })
+        Ok(NodeHandle {
+            parts,
+            stop,
+            threads,
+            rpc,
+        })
     }
 }
 
@@ -231,16 +248,26 @@ fn open(config: &Config) -> Result<Opened, NodeError> {
     check_start(config, &*backend)?;
     let genesis_id = config.genesis.id();
     let chain = Chain::open(dir.join("state.redb"), config.genesis.clone())?;
-    let price = config.inscriber.as_ref().map_or_else(PriceConfig::default, |i| i.price);
+    let price = config
+        .inscriber
+        .as_ref()
+        .map_or_else(PriceConfig::default, |i| i.price);
     let pricer = Arc::new(Pricer::new(price));
-    let mempool = Mempool::open(dir.join("mempool.redb"), Arc::clone(&chain), Arc::clone(&pricer) as _)?;
+    let mempool = Mempool::open(
+        dir.join("mempool.redb"),
+        Arc::clone(&chain),
+        Arc::clone(&pricer) as _,
+    )?;
     let ledger: Arc<dyn Ledger> = Arc::clone(&chain) as _;
     let mut indexer = Indexer::new(Arc::clone(&backend), ledger, genesis_id);
     let (mut inscriber, mut keys) = (None, None);
     if let Some(settings) = &config.inscriber {
         mempool.set_fee_recipient(settings.fee_recipient);
         let own = Keys::open(&settings.seed_file, network(config.genesis.network))?;
-        let header = Header { genesis_id, fee_recipient: settings.fee_recipient };
+        let header = Header {
+            genesis_id,
+            fee_recipient: settings.fee_recipient,
+        };
         let mut opened = Inscriber::open(
             &dir.join("inscriber.redb"),
             config.genesis.start_height,
@@ -271,7 +298,12 @@ fn open(config: &Config) -> Result<Opened, NodeError> {
         inscriber: inscriber.as_ref().map(Inscriber::view),
         tips: indexer.tips(),
     };
-    Ok(Opened { parts, indexer, inscriber, keys })
+    Ok(Opened {
+        parts,
+        indexer,
+        inscriber,
+        keys,
+    })
 }
 
 impl NodeHandle {
@@ -297,7 +329,8 @@ impl NodeHandle {
             rpc.stop().await;
         }
         let threads = std::mem::take(&mut self.threads);
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().filter_map(|t| t.join().err()).count());
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().filter_map(|t| t.join().err()).count());
         if joined.await.is_ok_and(|failed| failed > 0) {
             tracing::error!("a thread of the node had panicked");
         }

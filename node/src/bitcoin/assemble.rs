@@ -7,8 +7,8 @@ use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::script::Builder;
 use bitcoin::{
-    Amount, Block, BlockHash, CompactTarget, Network, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn,
-    TxMerkleNode, TxOut, Witness,
+    Amount, Block, BlockHash, CompactTarget, Network, OutPoint, Script, ScriptBuf, Sequence, Transaction,
+    TxIn, TxMerkleNode, TxOut, Witness,
 };
 
 /// Regtest's target: about every second hash meets it.
@@ -30,7 +30,11 @@ pub struct Parent {
 /// New coins of the block at `height` on regtest.
 pub fn subsidy(height: u64) -> Amount {
     let halvings = height / REGTEST_HALVING;
-    Amount::from_sat(if halvings >= 64 { 0 } else { (50 * 100_000_000) >> halvings })
+    Amount::from_sat(if halvings >= 64 {
+        0
+    } else {
+        (50 * 100_000_000) >> halvings
+    })
 }
 
 /// The coinbase; `tag` makes two blocks of one height differ.
@@ -71,7 +75,9 @@ pub fn block(parent: Parent, txs: Vec<Transaction>, fees: u64, to: &Script, now:
         },
         txdata,
     };
-    let witness_root = block.witness_root().expect("a block with a coinbase has a witness root");
+    let witness_root = block
+        .witness_root()
+        .expect("a block with a coinbase has a witness root");
     let commitment = Block::compute_witness_commitment(&witness_root, &[0; 32]);
     let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
     script.extend_from_slice(commitment.as_byte_array());
@@ -79,7 +85,9 @@ pub fn block(parent: Parent, txs: Vec<Transaction>, fees: u64, to: &Script, now:
         value: Amount::ZERO,
         script_pubkey: ScriptBuf::from_bytes(script),
     });
-    block.header.merkle_root = block.compute_merkle_root().expect("a block with a coinbase has a merkle root");
+    block.header.merkle_root = block
+        .compute_merkle_root()
+        .expect("a block with a coinbase has a merkle root");
     let target = block.header.target();
     while block.header.validate_pow(target).is_err() {
         block.header.nonce += 1;
@@ -99,10 +107,12 @@ pub fn mine_on(
     if backend.network() != Network::Regtest {
         return Err(BackendError::NotRegtest(backend.network()));
     }
-    let info = backend.header(parent)?.ok_or_else(|| BackendError::BlockRefused {
-        hash: *parent,
-        reason: "it is unknown, so nothing can be mined on it".into(),
-    })?;
+    let info = backend
+        .header(parent)?
+        .ok_or_else(|| BackendError::BlockRefused {
+            hash: *parent,
+            reason: "it is unknown, so nothing can be mined on it".into(),
+        })?;
     let parent = Parent {
         hash: *parent,
         height: info.height,

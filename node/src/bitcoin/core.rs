@@ -77,7 +77,10 @@ impl CoreRpc {
     fn call(&self, method: &'static str, params: Value) -> Result<Value, BackendError> {
         let body = json!({"jsonrpc": "1.0", "id": "bitai", "method": method, "params": params}).to_string();
         let answer = bitreq::post(self.url.as_str())
-            .with_header("Authorization", format!("Basic {}", base64(self.credentials()?.as_bytes())))
+            .with_header(
+                "Authorization",
+                format!("Basic {}", base64(self.credentials()?.as_bytes())),
+            )
             .with_header("Content-Type", "application/json")
             .with_timeout(self.timeout)
             .with_max_body_size(ANSWER_MAX)
@@ -143,7 +146,11 @@ fn refusal(reason: &str) -> Refusal {
     let has = |s: &str| reason.contains(s);
     if has("missing-inputs") || has("missingorspent") {
         Refusal::MissingInputs
-    } else if has("insufficient fee") || has("replacement-failed") || has("insufficient feerate") || has("too many potential replacements") {
+    } else if has("insufficient fee")
+        || has("replacement-failed")
+        || has("insufficient feerate")
+        || has("too many potential replacements")
+    {
         Refusal::Replacement
     } else if has("max-fee-exceeded") {
         Refusal::FeeTooHigh
@@ -242,7 +249,9 @@ impl Backend for CoreRpc {
         if tested["allowed"].as_bool() != Some(true) {
             let reason = tested["reject-reason"].as_str().unwrap_or("no reason given");
             let details = tested["reject-details"].as_str().unwrap_or_default();
-            if reason.contains("txn-already-in-mempool") || reason.contains("txn-same-nonwitness-data-in-mempool") {
+            if reason.contains("txn-already-in-mempool")
+                || reason.contains("txn-same-nonwitness-data-in-mempool")
+            {
                 return Ok(Submitted::InPool);
             }
             if reason.contains("txn-already-known") {
@@ -257,7 +266,11 @@ impl Backend for CoreRpc {
         match self.call("sendrawtransaction", json!([hex, max])) {
             Ok(_) => Ok(Submitted::Accepted),
             Err(BackendError::Rpc { code: -27, .. }) => Ok(Submitted::Confirmed),
-            Err(BackendError::Rpc { code: -25 | -26, message, .. }) => Err(refused(message)),
+            Err(BackendError::Rpc {
+                code: -25 | -26,
+                message,
+                ..
+            }) => Err(refused(message)),
             Err(e) => Err(e),
         }
     }
@@ -328,7 +341,13 @@ mod tests {
 
     #[test]
     fn base64_of_every_tail() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
@@ -343,9 +362,17 @@ mod tests {
 
     #[test]
     fn a_node_that_is_not_there_is_unreachable() {
-        let core = CoreRpc::new("http://127.0.0.1:9", Auth::Password("a".into(), "b".into()), Network::Regtest);
+        let core = CoreRpc::new(
+            "http://127.0.0.1:9",
+            Auth::Password("a".into(), "b".into()),
+            Network::Regtest,
+        );
         assert!(matches!(core.tip(), Err(BackendError::Unreachable { .. })));
-        let core = CoreRpc::new("http://127.0.0.1:9", Auth::Cookie("/nonexistent/cookie".into()), Network::Regtest);
+        let core = CoreRpc::new(
+            "http://127.0.0.1:9",
+            Auth::Cookie("/nonexistent/cookie".into()),
+            Network::Regtest,
+        );
         assert!(matches!(core.tip(), Err(BackendError::Unreachable { .. })));
     }
 }

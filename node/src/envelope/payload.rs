@@ -33,7 +33,7 @@ pub enum EncodeError {
 
 /// The RLP list of `txs`.
 pub fn rlp_list(txs: &[Bytes]) -> Vec<u8> {
-    let inner: usize = txs.iter().map(|tx| alloy_rlp::Encodable::length(tx)).sum();
+    let inner: usize = txs.iter().map(alloy_rlp::Encodable::length).sum();
     let mut out = Vec::with_capacity(inner + 9);
     Header {
         list: true,
@@ -170,7 +170,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn txs(n: usize) -> Vec<Bytes> {
-        (0..n).map(|i| Bytes::from(vec![2 + (i % 200) as u8; 100 + i])).collect()
+        (0..n)
+            .map(|i| Bytes::from(vec![2 + (i % 200) as u8; 100 + i]))
+            .collect()
     }
 
     #[test]
@@ -206,10 +208,7 @@ mod tests {
         let skippable = [&one[..], &[0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9]].concat();
         assert_eq!(decode(&skippable), Err(Void::Frame));
         assert_eq!(decode(&[&one[..], &[0]].concat()), Err(Void::Frame));
-        assert_eq!(
-            decode(&[0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9]),
-            Err(Void::Frame)
-        );
+        assert_eq!(decode(&[0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9]), Err(Void::Frame));
     }
 
     #[test]
@@ -245,13 +244,13 @@ mod tests {
         let pack = |list: &[u8]| decode(&store(list));
         assert_eq!(pack(&[0xc3, 0x82, 1, 2]).unwrap().len(), 1);
         for bad in [
-            &[0x82, 1, 2][..],       // a string
-            &[0xc1, 0x80],           // an empty transaction
-            &[0xc1, 0xc0],           // a list in the list
-            &[0xc2, 0x81, 0x05],     // not canonical: 5 stands for itself
-            &[0xc3, 0x82, 1, 2, 0],  // a byte after the list
-            &[0xc4, 0x82, 1, 2],     // shorter than it says
-            &[0xf8, 3, 0x82, 1, 2],  // long form for a short list
+            &[0x82, 1, 2][..],      // a string
+            &[0xc1, 0x80],          // an empty transaction
+            &[0xc1, 0xc0],          // a list in the list
+            &[0xc2, 0x81, 0x05],    // not canonical: 5 stands for itself
+            &[0xc3, 0x82, 1, 2, 0], // a byte after the list
+            &[0xc4, 0x82, 1, 2],    // shorter than it says
+            &[0xf8, 3, 0x82, 1, 2], // long form for a short list
         ] {
             assert_eq!(pack(bad), Err(Void::Rlp), "{bad:?}");
         }

@@ -7,7 +7,9 @@
 //! ```
 
 use super::{DROP_PUSH_MAX, Header, MAGIC, PAYLOAD_MAX, PUSH_MAX, Void};
-use bitcoin::opcodes::all::{OP_CHECKSIG, OP_DROP, OP_ENDIF, OP_IF, OP_PUSHDATA1, OP_PUSHDATA2, OP_PUSHDATA4};
+use bitcoin::opcodes::all::{
+    OP_CHECKSIG, OP_DROP, OP_ENDIF, OP_IF, OP_PUSHDATA1, OP_PUSHDATA2, OP_PUSHDATA4,
+};
 use bitcoin::script::{Builder, PushBytes, ScriptBuf};
 use bitcoin::secp256k1::XOnlyPublicKey;
 
@@ -178,7 +180,10 @@ pub fn build_drop(key: &XOnlyPublicKey, header: &Header, payload: &[u8]) -> Scri
         builder = builder.push_slice(chunk).push_opcode(OP_DROP);
         rest = after;
     }
-    builder.push_x_only_key(key).push_opcode(OP_CHECKSIG).into_script()
+    builder
+        .push_x_only_key(key)
+        .push_opcode(OP_CHECKSIG)
+        .into_script()
 }
 
 #[cfg(test)]
@@ -209,10 +214,20 @@ mod tests {
     #[test]
     fn both_forms_go_round_at_the_push_boundaries() {
         // 75/76 and 255/256 change the push opcode, 520 and 256 the number of pushes.
-        for len in [1, 2, 75, 76, 255, 256, 257, 258, 512, 513, 519, 520, 521, 1040, 5000, 395_000] {
+        for len in [
+            1, 2, 75, 76, 255, 256, 257, 258, 512, 513, 519, 520, 521, 1040, 5000, 395_000,
+        ] {
             let want: Vec<Found> = vec![Ok((header().encode().to_vec(), payload(len)))];
-            assert_eq!(find(build(&key(), &header(), &payload(len)).as_bytes()), want, "{len}");
-            assert_eq!(find(build_drop(&key(), &header(), &payload(len)).as_bytes()), want, "{len}");
+            assert_eq!(
+                find(build(&key(), &header(), &payload(len)).as_bytes()),
+                want,
+                "{len}"
+            );
+            assert_eq!(
+                find(build_drop(&key(), &header(), &payload(len)).as_bytes()),
+                want,
+                "{len}"
+            );
         }
     }
 

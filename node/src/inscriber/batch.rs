@@ -11,7 +11,10 @@ mod hex_tx {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     pub(super) fn serialize<S: Serializer>(txs: &[Transaction], to: S) -> Result<S::Ok, S::Error> {
-        txs.iter().map(encode::serialize_hex).collect::<Vec<_>>().serialize(to)
+        txs.iter()
+            .map(encode::serialize_hex)
+            .collect::<Vec<_>>()
+            .serialize(to)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Transaction>, D::Error> {
@@ -135,6 +138,9 @@ impl Batch {
 
     /// All txids that any version has.
     pub fn txids(&self) -> impl Iterator<Item = Txid> + '_ {
-        self.versions.iter().flat_map(|v| &v.txs).map(Transaction::compute_txid)
+        self.versions
+            .iter()
+            .flat_map(|v| &v.txs)
+            .map(Transaction::compute_txid)
     }
 }

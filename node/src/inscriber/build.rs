@@ -116,7 +116,9 @@ impl Builder<'_> {
             .zip(&sizes)
             .map(|(part, vbytes)| TxOut {
                 value: Amount::from_sat(DUST + roomy.fee(*vbytes)),
-                script_pubkey: ScriptBuf::new_p2tr_tweaked(self.keys.commit_output(&self.leaf(part)).output_key()),
+                script_pubkey: ScriptBuf::new_p2tr_tweaked(
+                    self.keys.commit_output(&self.leaf(part)).output_key(),
+                ),
             })
             .collect();
         let paid: u64 = outputs.iter().map(|o| o.value.to_sat()).sum();

@@ -42,7 +42,9 @@ pub struct Keys {
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Keys").field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("Keys")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,12 +52,16 @@ impl Keys {
     /// Derives `m/86'/coin'/0'/0/0` (funds and change) and `m/86'/coin'/0'/2/0` (reveals) from a seed.
     pub fn from_seed(seed: &[u8; 32], network: Network) -> Self {
         let secp = Secp256k1::new();
-        let master = Xpriv::new_master(network, seed).expect("a 32-byte seed gives a master key but for 1 in 2^127");
+        let master =
+            Xpriv::new_master(network, seed).expect("a 32-byte seed gives a master key but for 1 in 2^127");
         let coin = if network == Network::Bitcoin { 0 } else { 1 };
         let derive = |branch: u32| {
-            let path: DerivationPath =
-                format!("m/86'/{coin}'/0'/{branch}/0").parse().expect("it is written as BIP 32 wants it");
-            let child = master.derive_priv(&secp, &path).expect("a path of depth 5 can be derived");
+            let path: DerivationPath = format!("m/86'/{coin}'/0'/{branch}/0")
+                .parse()
+                .expect("it is written as BIP 32 wants it");
+            let child = master
+                .derive_priv(&secp, &path)
+                .expect("a path of depth 5 can be derived");
             child.to_keypair(&secp)
         };
         Self {
@@ -85,7 +91,9 @@ impl Keys {
             Err(e) => return Err(file(e)),
         };
         let mut seed = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| KeyError::Seed { path: path.to_owned() })?;
+        hex::decode_to_slice(text.trim(), &mut seed).map_err(|_| KeyError::Seed {
+            path: path.to_owned(),
+        })?;
         Ok(Self::from_seed(&seed, network))
     }
 
@@ -127,7 +135,9 @@ impl Keys {
             .taproot_key_spend_signature_hash(index, &Prevouts::All(spent), TapSighashType::Default)
             .expect("the index is an input and every input has its output");
         let key: TweakedKeypair = self.funds.tap_tweak(&self.secp, None);
-        let signature = self.secp.sign_schnorr(&Message::from_digest(hash.to_byte_array()), &key.to_keypair());
+        let signature = self
+            .secp
+            .sign_schnorr(&Message::from_digest(hash.to_byte_array()), &key.to_keypair());
         tx.input[index].witness = Witness::from_slice(&[&signature.as_ref()[..]]);
     }
 
@@ -142,9 +152,16 @@ impl Keys {
     ) {
         let leaf_hash = TapLeafHash::from_script(leaf, LeafVersion::TapScript);
         let hash = SighashCache::new(&*tx)
-            .taproot_script_spend_signature_hash(index, &Prevouts::All(spent), leaf_hash, TapSighashType::Default)
+            .taproot_script_spend_signature_hash(
+                index,
+                &Prevouts::All(spent),
+                leaf_hash,
+                TapSighashType::Default,
+            )
             .expect("the index is an input and every input has its output");
-        let signature = self.secp.sign_schnorr(&Message::from_digest(hash.to_byte_array()), &self.reveal);
+        let signature = self
+            .secp
+            .sign_schnorr(&Message::from_digest(hash.to_byte_array()), &self.reveal);
         let control = info
             .control_block(&(leaf.to_owned(), LeafVersion::TapScript))
             .expect("the leaf is the tree's only one");
@@ -155,7 +172,10 @@ impl Keys {
 
 /// Writes a file that only its owner reads: temporary, fsync, rename, fsync of the folder.
 fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
     let tmp = path.with_extension("tmp");
     let mut options = std::fs::OpenOptions::new();
@@ -178,9 +198,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("seed");
         let first = Keys::open(&path, Network::Regtest).unwrap();
-        assert_eq!(first.address(), Keys::open(&path, Network::Regtest).unwrap().address());
-        assert_ne!(first.address(), Keys::open(&path, Network::Bitcoin).unwrap().address());
+        assert_eq!(
+            first.address(),
+            Keys::open(&path, Network::Regtest).unwrap().address()
+        );
+        assert_ne!(
+            first.address(),
+            Keys::open(&path, Network::Bitcoin).unwrap().address()
+        );
         std::fs::write(&path, "12").unwrap();
-        assert!(matches!(Keys::open(&path, Network::Regtest), Err(KeyError::Seed { .. })));
+        assert!(matches!(
+            Keys::open(&path, Network::Regtest),
+            Err(KeyError::Seed { .. })
+        ));
     }
 }

@@ -10,7 +10,8 @@ pub mod keys;
 pub mod price;
 pub mod source;
 pub mod store;
-#[cfg(all(test, feature = "embedded-bitcoin"))]
+#[cfg(test)]
+#[cfg(feature = "embedded-bitcoin")]
 mod tests;
 
 use crate::bitcoin::{
@@ -66,7 +67,7 @@ pub enum InscriberError {
 
 /// Where a kill hurts most; tests stop at each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Point {
+pub enum Point {
     /// Signed, not on disk.
     Signed,
     /// On disk; the mempool does not know.
@@ -95,7 +96,9 @@ pub struct Inscriber {
 
 impl std::fmt::Debug for Inscriber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inscriber").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Inscriber")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -169,7 +172,8 @@ impl Inscriber {
         let tip = self.backend.tip()?;
         let live = self.store.live()?;
         if self.pushed_at != Some(tip) {
-            self.pricer.update(self.backend.fee_rate(self.pricer.config().target_blocks)?);
+            self.pricer
+                .update(self.backend.fee_rate(self.pricer.config().target_blocks)?);
             // One batch's trouble does not keep the others; the first is reported after all had their turn.
             let mut trouble = None;
             for batch in &live {
@@ -215,8 +219,12 @@ impl Inscriber {
         if waiting >= LIVE_MAX {
             return Ok(());
         }
-        let on_the_way: BTreeSet<B256> =
-            live.iter().flat_map(|b| &b.parts).flat_map(|p| &p.hashes).copied().collect();
+        let on_the_way: BTreeSet<B256> = live
+            .iter()
+            .flat_map(|b| &b.parts)
+            .flat_map(|p| &p.hashes)
+            .copied()
+            .collect();
         let mut ready = self.source.ready(READY_BYTES);
         ready.retain(|(hash, _)| !on_the_way.contains(hash));
         let mut parts = Vec::new();
@@ -224,7 +232,9 @@ impl Inscriber {
         if parts.is_empty() {
             return Ok(());
         }
-        let version = self.builder(&parts).version(&[], self.coins(&live)?, self.pricer.rate(), tip.height)?;
+        let version =
+            self.builder(&parts)
+                .version(&[], self.coins(&live)?, self.pricer.rate(), tip.height)?;
         let batch = Batch {
             id: self.store.next_id()?,
             stage: Stage::Live,
@@ -252,7 +262,9 @@ impl Inscriber {
     }
 
     fn all_mined(&self, batch: &Batch) -> bool {
-        self.store.mined(batch).is_ok_and(|mined| revealed_since(batch, &mined).is_some())
+        self.store
+            .mined(batch)
+            .is_ok_and(|mined| revealed_since(batch, &mined).is_some())
     }
 
     /// Coins to spend: confirmed ones first, then the largest.
@@ -330,7 +342,11 @@ impl Inscriber {
                 Ok(Offered::Taken)
             }
             Ok(_) => Ok(Offered::Taken),
-            Err(BackendError::TxRefused { txid, refusal, reason }) => {
+            Err(BackendError::TxRefused {
+                txid,
+                refusal,
+                reason,
+            }) => {
                 tracing::warn!(%txid, reason, "Bitcoin does not take it now");
                 Ok(Offered::Refused(refusal))
             }
@@ -351,14 +367,21 @@ impl Inscriber {
             return Ok(());
         }
         let config = self.pricer.config();
-        let rate = SatPerKvb(self.pricer.rate().0.max(old.rate + old.rate / 4).min(config.rate_max));
-        self.bump(batch, live, mined, rate, tip).or_else(|error| match error {
-            InscriberError::Build(error) => {
-                tracing::warn!(batch = batch.id, %error, "cannot pay more for a batch that lingers");
-                Ok(())
-            }
-            error => Err(error),
-        })
+        let rate = SatPerKvb(
+            self.pricer
+                .rate()
+                .0
+                .max(old.rate + old.rate / 4)
+                .min(config.rate_max),
+        );
+        self.bump(batch, live, mined, rate, tip)
+            .or_else(|error| match error {
+                InscriberError::Build(error) => {
+                    tracing::warn!(batch = batch.id, %error, "cannot pay more for a batch that lingers");
+                    Ok(())
+                }
+                error => Err(error),
+            })
     }
 
     /// Replaces the newest version of `batch` by one at `rate`.
@@ -406,13 +429,24 @@ impl Inscriber {
     /// Gives a batch up if what it spends is gone for good as far as this chain goes.
     fn bury(&self, batch: &Batch, live: &[Batch], mined: &BTreeMap<Txid, u64>) -> Result<(), InscriberError> {
         // Outputs of other live batches will be there again once those are pushed.
-        let coming: BTreeSet<Txid> = live.iter().filter(|b| b.id != batch.id).flat_map(Batch::txids).collect();
+        let coming: BTreeSet<Txid> = live
+            .iter()
+            .filter(|b| b.id != batch.id)
+            .flat_map(Batch::txids)
+            .collect();
         let coins = self.store.coins()?;
-        let gone = |v: &Version| v.spent.iter().any(|(at, _)| !coins.contains_key(at) && !coming.contains(&at.txid));
+        let gone = |v: &Version| {
+            v.spent
+                .iter()
+                .any(|(at, _)| !coins.contains_key(at) && !coming.contains(&at.txid))
+        };
         if !mined.is_empty() || !batch.versions.iter().all(gone) {
             return Ok(());
         }
-        tracing::error!(batch = batch.id, "a reorg took what this batch spends; its transactions are inscribed anew");
+        tracing::error!(
+            batch = batch.id,
+            "a reorg took what this batch spends; its transactions are inscribed anew"
+        );
         self.store.put(&Batch {
             stage: Stage::Dead,
             ..batch.clone()
@@ -446,12 +480,20 @@ enum Pushed {
 /// Height of the last of the blocks that hold a reveal of every part; `None` while one is missing.
 fn revealed_since(batch: &Batch, mined: &BTreeMap<Txid, u64>) -> Option<u64> {
     (0..batch.parts.len())
-        .map(|part| batch.versions.iter().find_map(|v| mined.get(&v.reveals()[part].compute_txid()).copied()))
+        .map(|part| {
+            batch
+                .versions
+                .iter()
+                .find_map(|v| mined.get(&v.reveals()[part].compute_txid()).copied())
+        })
         .try_fold(0, |max, height| height.map(|h| max.max(h)))
 }
 
 fn total_fee(version: &Version) -> u64 {
-    version.commit_fee() + (0..version.reveals().len()).map(|i| version.reveal_fee(i)).sum::<u64>()
+    version.commit_fee()
+        + (0..version.reveals().len())
+            .map(|i| version.reveal_fee(i))
+            .sum::<u64>()
 }
 
 /// Cuts `ready` into as few parts as fit reveals, in order. A transaction that fits none is left out.

@@ -57,7 +57,10 @@ impl Pricer {
     /// Takes the Bitcoin node's estimate.
     pub fn update(&self, estimate: Option<SatPerKvb>) {
         let rate = estimate.map_or(self.config.rate_fallback, |r| r.0);
-        self.rate.store(rate.clamp(self.config.rate_min, self.config.rate_max), Ordering::Relaxed);
+        self.rate.store(
+            rate.clamp(self.config.rate_min, self.config.rate_max),
+            Ordering::Relaxed,
+        );
     }
 
     /// The rate to bid now.
@@ -73,7 +76,9 @@ impl Pricer {
 
 impl Quote for Pricer {
     fn min_priority_fee(&self, raw_len: usize, gas_used: u64) -> U256 {
-        let vbytes = (raw_len as u64).div_ceil(WITNESS_SCALE).saturating_add(SHARE_VBYTES);
+        let vbytes = (raw_len as u64)
+            .div_ceil(WITNESS_SCALE)
+            .saturating_add(SHARE_VBYTES);
         let wei = U256::from(self.rate().fee(vbytes)) * U256::from(self.config.wei_per_sat);
         wei.div_ceil(U256::from(gas_used.max(1)))
     }

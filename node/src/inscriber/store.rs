@@ -181,7 +181,12 @@ impl Store {
                 }
             }
             // An older version may still confirm: what it spends is as good as spent.
-            spent.extend(batch.versions.iter().flat_map(|v| v.spent.iter().map(|(at, _)| *at)));
+            spent.extend(
+                batch
+                    .versions
+                    .iter()
+                    .flat_map(|v| v.spent.iter().map(|(at, _)| *at)),
+            );
         }
         free.retain(|at, _| !spent.contains(at));
         Ok(free)
@@ -194,7 +199,9 @@ impl Store {
         let mut live = Vec::new();
         for row in read.open_table(LIVE)?.iter()? {
             let id = row?.0.value();
-            let batch = batches.get(id)?.ok_or_else(|| StoreError::Record(format!("batch {id} is missing")))?;
+            let batch = batches
+                .get(id)?
+                .ok_or_else(|| StoreError::Record(format!("batch {id} is missing")))?;
             live.push(decode(batch.value())?);
         }
         Ok(live)
@@ -238,8 +245,14 @@ impl Store {
         let Some((id, part)) = read.open_table(CARRIED)?.get(&tx_hash[..])?.map(|v| v.value()) else {
             return Ok(None);
         };
-        let batch = read.open_table(BATCHES)?.get(id)?.map(|b| decode::<Batch>(b.value())).transpose()?;
-        Ok(batch.filter(|b| b.parts.len() > part as usize).map(|b| (b, part as usize)))
+        let batch = read
+            .open_table(BATCHES)?
+            .get(id)?
+            .map(|b| decode::<Batch>(b.value()))
+            .transpose()?;
+        Ok(batch
+            .filter(|b| b.parts.len() > part as usize)
+            .map(|b| (b, part as usize)))
     }
 
     /// What `bitai_getInscription` tells of a BitAI transaction.
@@ -320,12 +333,19 @@ impl Follower for &Store {
 
     fn own_hash_at(&self, height: u64) -> Result<Option<BlockHash>, StoreError> {
         let table = self.db.begin_read()?.open_table(CHAIN)?;
-        table.get(height)?.map(|undo| Ok(decode::<Undo>(undo.value())?.hash)).transpose()
+        table
+            .get(height)?
+            .map(|undo| Ok(decode::<Undo>(undo.value())?.hash))
+            .transpose()
     }
 
     fn undo_to(&mut self, height: u64) -> Result<(), StoreError> {
         let write = self.db.begin_write()?;
-        while write.open_table(CHAIN)?.last()?.is_some_and(|(h, _)| h.value() > height) {
+        while write
+            .open_table(CHAIN)?
+            .last()?
+            .is_some_and(|(h, _)| h.value() > height)
+        {
             self.disconnect(&write)?;
         }
         write.commit()?;
@@ -352,7 +372,10 @@ impl Follower for &Store {
                 }
                 for input in &tx.input {
                     let at = input.previous_output;
-                    let coin = coins.remove(&key(&at)[..])?.map(|c| decode(c.value())).transpose()?;
+                    let coin = coins
+                        .remove(&key(&at)[..])?
+                        .map(|c| decode(c.value()))
+                        .transpose()?;
                     undo.spent.extend(coin.map(|c| (at, c)));
                 }
                 for (vout, out) in (0u32..).zip(&tx.output) {
@@ -369,7 +392,9 @@ impl Follower for &Store {
                 }
             }
         }
-        write.open_table(CHAIN)?.insert(info.height, &encode(&undo)?[..])?;
+        write
+            .open_table(CHAIN)?
+            .insert(info.height, &encode(&undo)?[..])?;
         write.commit()?;
         Ok(())
     }

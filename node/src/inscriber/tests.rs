@@ -99,7 +99,9 @@ impl Rig {
     }
 
     fn mine(&self, blocks: u32) {
-        self.chain.generate(blocks, &Keys::from_seed(&[9; 32], Network::Regtest).script()).unwrap();
+        self.chain
+            .generate(blocks, &Keys::from_seed(&[9; 32], Network::Regtest).script())
+            .unwrap();
     }
 
     /// Every transaction inscribed on the best chain, in order.
@@ -118,7 +120,10 @@ impl Rig {
 
 fn noise(seed: u64, len: usize) -> Bytes {
     let mut out = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut out);
     out.into()
 }
 
@@ -152,7 +157,13 @@ fn a_batch_confirms_once_and_costs_what_its_record_says() {
 
 #[test]
 fn a_kill_at_any_write_point_neither_loses_nor_doubles() {
-    for point in [Point::Signed, Point::Persisted, Point::Told, Point::CommitSent, Point::RevealSent] {
+    for point in [
+        Point::Signed,
+        Point::Persisted,
+        Point::Told,
+        Point::CommitSent,
+        Point::RevealSent,
+    ] {
         for lose_pool in [false, true] {
             let mut rig = Rig::new();
             let txs = [noise(1, 120), noise(2, 300)];
@@ -171,7 +182,11 @@ fn a_kill_at_any_write_point_neither_loses_nor_doubles() {
             rig.mine(1);
             inscriber.tick().unwrap();
             assert_eq!(rig.on_chain(), txs, "{point:?}");
-            let fee = inscriber.view().record(alloy_primitives::keccak256(&txs[0])).unwrap().fee_sats;
+            let fee = inscriber
+                .view()
+                .record(alloy_primitives::keccak256(&txs[0]))
+                .unwrap()
+                .fee_sats;
             assert_eq!(inscriber.view().balance_sats(), 3 * COINBASE - fee, "{point:?}");
             assert_eq!(inscriber.store.next_id().unwrap(), 1, "{point:?}");
         }
@@ -223,12 +238,23 @@ fn a_batch_whose_funds_a_reorg_took_is_given_back() {
     }
     assert_eq!(rig.chain.tip().unwrap().hash, at);
     inscriber.tick().unwrap();
-    assert_eq!(*rig.source.released.lock().unwrap(), [alloy_primitives::keccak256(noise(1, 200))]);
+    assert_eq!(
+        *rig.source.released.lock().unwrap(),
+        [alloy_primitives::keccak256(noise(1, 200))]
+    );
     assert_eq!(inscriber.view().balance_sats(), 0);
-    assert_eq!(inscriber.view().record(alloy_primitives::keccak256(noise(1, 200))), None);
+    assert_eq!(
+        inscriber
+            .view()
+            .record(alloy_primitives::keccak256(noise(1, 200))),
+        None
+    );
     rig.source.add(noise(2, 200));
     let error = inscriber.tick().unwrap_err();
-    assert!(matches!(error, InscriberError::Build(BuildError::Funds { have: 0, .. })), "{error}");
+    assert!(
+        matches!(error, InscriberError::Build(BuildError::Funds { have: 0, .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -285,7 +311,10 @@ fn a_lingering_batch_is_paid_for_again_by_its_reveal() {
         let rate = SatPerKvb(live[0].newest().rate * factor);
         inscriber.bump(&live[0], &live, &BTreeMap::new(), rate, tip)
     };
-    assert!(matches!(bump(50), Err(InscriberError::Build(BuildError::Headroom { .. }))));
+    assert!(matches!(
+        bump(50),
+        Err(InscriberError::Build(BuildError::Headroom { .. }))
+    ));
     bump(2).unwrap();
     let second = inscriber.view().record(hash).unwrap();
     assert_eq!(second.commit_txid, first.commit_txid);
@@ -307,7 +336,9 @@ fn a_lingering_commit_of_several_reveals_is_replaced() {
     inscriber.tick().unwrap();
     let live = inscriber.store.live().unwrap();
     let rate = SatPerKvb(live[0].newest().rate * 3);
-    inscriber.bump(&live[0], &live, &BTreeMap::new(), rate, rig.chain.tip().unwrap()).unwrap();
+    inscriber
+        .bump(&live[0], &live, &BTreeMap::new(), rate, rig.chain.tip().unwrap())
+        .unwrap();
     assert_eq!(rig.chain.pool_len().unwrap(), 1);
     // The older commit confirms nevertheless: its own reveals follow.
     let old = live[0].newest().commit().clone();
@@ -332,7 +363,10 @@ fn a_batch_settles_and_keeps_its_record() {
     rig.mine(1 + SETTLED_DEPTH as u32);
     inscriber.tick().unwrap();
     assert!(inscriber.store.live().unwrap().is_empty());
-    let record = inscriber.view().record(alloy_primitives::keccak256(noise(1, 200))).unwrap();
+    let record = inscriber
+        .view()
+        .record(alloy_primitives::keccak256(noise(1, 200)))
+        .unwrap();
     assert_eq!(record.bitcoin_height, Some(102));
 }
 

@@ -1,11 +1,11 @@
 //! One conformance suite, both Bitcoin backends: what the inscriber and the indexer rely on.
 
+use crate::bitcoind::Bitcoind;
+use crate::wallet::{keys, output, spend};
 use bitai_node::bitcoin::assemble::mine_on;
 use bitai_node::bitcoin::{Backend, BackendError, Refusal, SatPerKvb, Submitted, TxStatus};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Transaction, TxOut};
-use crate::bitcoind::Bitcoind;
-use crate::wallet::{keys, output, spend};
 
 const ANY_RATE: SatPerKvb = SatPerKvb(100_000_000);
 
@@ -53,11 +53,17 @@ fn mines_and_tells_headers(backend: &dyn Backend) {
         let info = backend.header_at(height).unwrap().unwrap();
         assert_eq!(info.height, height);
         assert!(info.in_best_chain);
-        assert_eq!(info.header.prev_blockhash, backend.hash_at(height - 1).unwrap().unwrap());
+        assert_eq!(
+            info.header.prev_blockhash,
+            backend.hash_at(height - 1).unwrap().unwrap()
+        );
         times.push(u64::from(info.header.time));
     }
     times.sort_unstable();
-    assert_eq!(backend.header_at(101).unwrap().unwrap().median_time_past, times[5]);
+    assert_eq!(
+        backend.header_at(101).unwrap().unwrap().median_time_past,
+        times[5]
+    );
     assert_eq!(backend.header_at(102).unwrap(), None);
 }
 
@@ -71,10 +77,16 @@ fn refuses_bad_transactions_and_takes_good_ones(backend: &dyn Backend) -> Transa
     assert_eq!(refused(backend.submit(&foreign, ANY_RATE)), Refusal::Invalid);
     let free = spend(&k, &[coin.clone()], 0, 1);
     assert_eq!(refused(backend.submit(&free, ANY_RATE)), Refusal::FeeTooLow);
-    assert_eq!(refused(backend.submit(&good, SatPerKvb(1_000))), Refusal::FeeTooHigh);
+    assert_eq!(
+        refused(backend.submit(&good, SatPerKvb(1_000))),
+        Refusal::FeeTooHigh
+    );
     let orphan = spend(&k, &[output(&good, 0)], 1_000, 1);
     assert_eq!(refused(backend.submit(&orphan, ANY_RATE)), Refusal::MissingInputs);
-    assert_eq!(backend.tx_status(&good.compute_txid()).unwrap(), TxStatus::Unknown);
+    assert_eq!(
+        backend.tx_status(&good.compute_txid()).unwrap(),
+        TxStatus::Unknown
+    );
 
     assert_eq!(backend.submit(&good, ANY_RATE).unwrap(), Submitted::Accepted);
     assert_eq!(backend.submit(&good, ANY_RATE).unwrap(), Submitted::InPool);
@@ -93,7 +105,10 @@ fn replaces_by_fee_and_confirms(backend: &dyn Backend, first: Transaction) {
     assert_eq!(backend.submit(&better, ANY_RATE).unwrap(), Submitted::Accepted);
     // The child of what was replaced went with it.
     assert_eq!(backend.pool_len().unwrap(), 1);
-    assert_eq!(backend.tx_status(&first.compute_txid()).unwrap(), TxStatus::Unknown);
+    assert_eq!(
+        backend.tx_status(&first.compute_txid()).unwrap(),
+        TxStatus::Unknown
+    );
     let child = spend(&k, &[output(&better, 0)], 500, 1);
     assert_eq!(backend.submit(&child, ANY_RATE).unwrap(), Submitted::Accepted);
     let hash = backend.generate(1, &k.script()).unwrap()[0];
@@ -101,7 +116,9 @@ fn replaces_by_fee_and_confirms(backend: &dyn Backend, first: Transaction) {
     let ids: Vec<_> = block.txdata[1..].iter().map(Transaction::compute_txid).collect();
     assert_eq!(ids, [better.compute_txid(), child.compute_txid()]);
     assert_eq!(backend.pool_len().unwrap(), 0);
-    assert!(matches!(backend.tx_status(&child.compute_txid()).unwrap(), TxStatus::Confirmed(at) if at.hash == hash));
+    assert!(
+        matches!(backend.tx_status(&child.compute_txid()).unwrap(), TxStatus::Confirmed(at) if at.hash == hash)
+    );
     assert_eq!(backend.submit(&better, ANY_RATE).unwrap(), Submitted::Confirmed);
     let double = spend(&k, &[coin], 20_000, 1);
     assert_eq!(refused(backend.submit(&double, ANY_RATE)), Refusal::MissingInputs);
@@ -158,8 +175,14 @@ fn follows_the_longer_branch(backend: &dyn Backend) {
     assert!(backend.block(&old[0]).unwrap().is_some());
     // What the new branch left possible waits again; what it spent otherwise is gone.
     assert_eq!(backend.tx_status(&kept.compute_txid()).unwrap(), TxStatus::Pool);
-    assert_eq!(backend.tx_status(&lost.compute_txid()).unwrap(), TxStatus::Unknown);
-    assert!(matches!(backend.tx_status(&rival.compute_txid()).unwrap(), TxStatus::Confirmed(_)));
+    assert_eq!(
+        backend.tx_status(&lost.compute_txid()).unwrap(),
+        TxStatus::Unknown
+    );
+    assert!(matches!(
+        backend.tx_status(&rival.compute_txid()).unwrap(),
+        TxStatus::Confirmed(_)
+    ));
 }
 
 #[test]

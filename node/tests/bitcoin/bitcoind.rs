@@ -20,7 +20,9 @@ pub(crate) fn find() -> Option<PathBuf> {
     std::env::var_os("BITCOIND_EXE")
         .map(PathBuf::from)
         .into_iter()
-        .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(|d| d.join("bitcoind")))
+        .chain(
+            std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).map(|d| d.join("bitcoind")),
+        )
         .chain([beside])
         .find(|p| p.is_file())
 }
@@ -33,9 +35,20 @@ impl Bitcoind {
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let child = Command::new(&exe)
-            .args(["-regtest", "-listen=0", "-dnsseed=0", "-txindex", "-fallbackfee=0.0001", "-server"])
+            .args([
+                "-regtest",
+                "-listen=0",
+                "-dnsseed=0",
+                "-txindex",
+                "-fallbackfee=0.0001",
+                "-server",
+            ])
             .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-printtoconsole=0"])
             .arg(format!("-datadir={}", dir.path().display()))
             .arg(format!("-rpcport={port}"))
@@ -46,7 +59,11 @@ impl Bitcoind {
         let node = Self { child, dir, port };
         let begun = Instant::now();
         while let Err(e) = node.client().tip() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{} does not answer: {e}", exe.display());
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "{} does not answer: {e}",
+                exe.display()
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
         Some(node)

@@ -17,7 +17,12 @@ const TO: Address = Address::repeat_byte(0xcc);
 const RECIPIENT: Address = Address::repeat_byte(0xee);
 
 fn config(dir: &Path) -> Config {
-    Config::devnet(dir, genesis(2), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), RECIPIENT)
+    Config::devnet(
+        dir,
+        genesis(2),
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        RECIPIENT,
+    )
 }
 
 fn balance(node: &NodeHandle, who: Address) -> U256 {
@@ -82,7 +87,15 @@ async fn a_reorg_that_removes_commit_and_reveal_under_a_running_node_ends_well()
         tip > rewound.height && balance(&node, TO) == U256::from(1000)
     })
     .await;
-    let nonce = node.parts().chain.view().unwrap().account(wallet(0).address()).unwrap().unwrap().nonce;
+    let nonce = node
+        .parts()
+        .chain
+        .view()
+        .unwrap()
+        .account(wallet(0).address())
+        .unwrap()
+        .unwrap()
+        .nonce;
     assert_eq!(nonce, 1);
     node.stop().await;
 }
@@ -94,7 +107,10 @@ async fn a_node_over_bitcoin_core_inscribes_and_executes() {
     };
     let dir = tempfile::tempdir().unwrap();
     let (url, auth) = core.access();
-    let config = Config { bitcoin: BitcoinConfig::Core { url, auth }, ..config(dir.path()) };
+    let config = Config {
+        bitcoin: BitcoinConfig::Core { url, auth },
+        ..config(dir.path())
+    };
     let node = Node::start(config).await.unwrap();
     sends_and_executes(&node, 0).await;
     sends_and_executes(&node, 1).await;
@@ -118,6 +134,9 @@ async fn refuses_another_chain_s_data_with_a_code_of_its_own() {
     assert!(matches!(error, NodeError::OtherChain { .. }), "{error}");
     let url = "http://127.0.0.1:9".to_owned();
     let auth = bitai_node::bitcoin::core::Auth::Password("a".into(), "b".into());
-    let away = Config { bitcoin: BitcoinConfig::Core { url, auth }, ..one };
+    let away = Config {
+        bitcoin: BitcoinConfig::Core { url, auth },
+        ..one
+    };
     assert_eq!(Node::start(away).await.unwrap_err().exit_code(), 5);
 }

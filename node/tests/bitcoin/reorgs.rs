@@ -47,7 +47,10 @@ impl Rig {
 }
 
 fn header(chain: &Chain) -> Header {
-    Header { genesis_id: chain.genesis().id(), fee_recipient: RECIPIENT }
+    Header {
+        genesis_id: chain.genesis().id(),
+        fee_recipient: RECIPIENT,
+    }
 }
 
 fn leaf(header: &Header, txs: &[Bytes]) -> ScriptBuf {
@@ -111,7 +114,13 @@ fn two_ledgers_through_random_reorgs_agree_with_a_fresh_one() {
         for block in 0..=depth {
             coin += 1;
             let who = next(3) as u8;
-            let txs = [transfer(who, next(3), TO, 1 + u128::from(next(1000)), 2 + u128::from(next(5)))];
+            let txs = [transfer(
+                who,
+                next(3),
+                TO,
+                1 + u128::from(next(1000)),
+                2 + u128::from(next(5)),
+            )];
             let txs = rig.inscribe(coin, &[leaf(&head, &txs)]);
             at = rig.mine_on(at, txs, 1000 + round * 100 + block);
             if next(3) == 0 {
@@ -128,7 +137,10 @@ fn two_ledgers_through_random_reorgs_agree_with_a_fresh_one() {
     c.catch_up().unwrap();
     assert_eq!(chain_a.head(), chain_c.head());
     assert_eq!(chain_b.head(), chain_c.head());
-    assert_eq!(chain_c.tip().unwrap().bitcoin_hash.0, *AsRef::<[u8; 32]>::as_ref(&rig.bitcoin.tip().unwrap().hash));
+    assert_eq!(
+        chain_c.tip().unwrap().bitcoin_hash.0,
+        *AsRef::<[u8; 32]>::as_ref(&rig.bitcoin.tip().unwrap().hash)
+    );
 }
 
 #[test]
@@ -138,7 +150,10 @@ fn malformed_and_foreign_envelopes_cost_their_neighbours_nothing() {
     let head = header(&chain);
     let good = transfer(0, 0, TO, 5, 2);
     let key = keys(1).reveal_key();
-    let foreign = Header { genesis_id: [0xff; 4], ..head };
+    let foreign = Header {
+        genesis_id: [0xff; 4],
+        ..head
+    };
     let mut cut = leaf(&head, &[transfer(1, 0, TO, 7, 2)]).into_bytes();
     // Another opcode where OP_ENDIF was; OP_ENDIF behind it keeps the script valid for Bitcoin.
     cut.pop();
@@ -149,7 +164,11 @@ fn malformed_and_foreign_envelopes_cost_their_neighbours_nothing() {
         ScriptBuf::from_bytes(cut),
         script::build(&key, &head, &[]),
         leaf(&head, &[Bytes::from_static(b"no transaction"), good.clone()]),
-        script::build_drop(&key, &head, &payload::encode(&[transfer(2, 0, TO, 11, 2)]).unwrap()),
+        script::build_drop(
+            &key,
+            &head,
+            &payload::encode(&[transfer(2, 0, TO, 11, 2)]).unwrap(),
+        ),
     ];
     let tip = rig.bitcoin.tip().unwrap();
     let at = rig.mine_on(tip.hash, rig.inscribe(1, &leaves), 1);

@@ -11,7 +11,9 @@ use std::path::Path;
 const GENESIS_ID: [u8; 4] = [1, 2, 3, 4];
 
 fn key() -> XOnlyPublicKey {
-    "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798".parse().unwrap()
+    "79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798"
+        .parse()
+        .unwrap()
 }
 
 /// What a reader finds in a script: transactions, or the reason for which an envelope is void.
@@ -39,9 +41,14 @@ fn vectors() -> Value {
     let packed = payload::encode(&txs).unwrap();
     let script = build(&key(), &header, &packed);
     let bytes = script.as_bytes();
-    let long: Vec<Bytes> = (0u8..40).map(|i| Bytes::from(blake3::hash(&[i]).as_bytes().to_vec())).collect();
+    let long: Vec<Bytes> = (0u8..40)
+        .map(|i| Bytes::from(blake3::hash(&[i]).as_bytes().to_vec()))
+        .collect();
     let long = payload::encode(&long).unwrap();
-    let foreign = Header { genesis_id: [9; 4], ..header };
+    let foreign = Header {
+        genesis_id: [9; 4],
+        ..header
+    };
     let with = |at: usize, byte: u8| {
         let mut bytes = bytes.to_vec();
         bytes[at] = byte;

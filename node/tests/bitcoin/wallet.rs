@@ -49,10 +49,15 @@ pub(crate) fn output(tx: &Transaction, vout: u32) -> (OutPoint, TxOut) {
 pub(crate) fn reveals(keys: &Keys, from: (OutPoint, TxOut), leaves: &[ScriptBuf]) -> Vec<Transaction> {
     let each = (from.1.value.to_sat() - 10_000) / leaves.len() as u64;
     let infos: Vec<_> = leaves.iter().map(|leaf| keys.commit_output(leaf)).collect();
-    let pay = |script_pubkey: ScriptBuf, sats: u64| TxOut { value: Amount::from_sat(sats), script_pubkey };
+    let pay = |script_pubkey: ScriptBuf, sats: u64| TxOut {
+        value: Amount::from_sat(sats),
+        script_pubkey,
+    };
     let mut commit = unsigned(from.0);
-    commit.output =
-        infos.iter().map(|info| pay(ScriptBuf::new_p2tr_tweaked(info.output_key()), each)).collect();
+    commit.output = infos
+        .iter()
+        .map(|info| pay(ScriptBuf::new_p2tr_tweaked(info.output_key()), each))
+        .collect();
     keys.sign_funds(&mut commit, 0, &[from.1]);
     let mut txs = vec![commit.clone()];
     for (vout, (leaf, info)) in (0u32..).zip(leaves.iter().zip(&infos)) {
@@ -69,7 +74,10 @@ fn unsigned(previous_output: OutPoint) -> Transaction {
     Transaction {
         version: bitcoin::transaction::Version::TWO,
         lock_time: LockTime::ZERO,
-        input: vec![TxIn { previous_output, ..TxIn::default() }],
+        input: vec![TxIn {
+            previous_output,
+            ..TxIn::default()
+        }],
         output: vec![],
     }
 }

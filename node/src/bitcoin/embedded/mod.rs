@@ -10,12 +10,11 @@ use super::{Backend, BackendError, BlockRef, HeaderInfo, SatPerKvb, Submitted, T
 use bitcoin::consensus::encode;
 use bitcoin::hashes::Hash;
 use bitcoin::{Block, BlockHash, Network, Script, Transaction, Txid};
-use bitcoinkernel::{
-    Block as KernelBlock, BlockHash as KernelHash, BlockTreeEntry,
-    BlockValidationStateRef, ChainType, ChainstateManager, Context, ContextBuilder,
-    ProcessBlockResult, ValidationMode,
-};
 use bitcoinkernel::prelude::*;
+use bitcoinkernel::{
+    Block as KernelBlock, BlockHash as KernelHash, BlockTreeEntry, BlockValidationStateRef, ChainType,
+    ChainstateManager, Context, ContextBuilder, ProcessBlockResult, ValidationMode,
+};
 use coins::Coins;
 use log::BlockLog;
 use pool::Pool;
@@ -108,7 +107,9 @@ fn open_chain(context: &Context, dir: &Path) -> Result<ChainstateManager, Backen
     let (data, blocks) = (dir.join("chain"), dir.join("chain/blocks"));
     let open = || {
         let path = |p: &Path| {
-            p.to_str().map(str::to_owned).ok_or_else(|| embedded(format!("{}: not UTF-8", p.display())))
+            p.to_str()
+                .map(str::to_owned)
+                .ok_or_else(|| embedded(format!("{}: not UTF-8", p.display())))
         };
         std::fs::create_dir_all(&blocks).map_err(embedded)?;
         let chain = ChainstateManager::builder(context, &path(&data)?, &path(&blocks)?)
@@ -145,7 +146,8 @@ fn median_time_past(entry: BlockTreeEntry<'_>) -> u64 {
 
 impl Inner {
     fn entry(&self, hash: &BlockHash) -> Option<BlockTreeEntry<'_>> {
-        self.chain.get_block_tree_entry(&KernelHash::from(hash.to_byte_array()))
+        self.chain
+            .get_block_tree_entry(&KernelHash::from(hash.to_byte_array()))
     }
 
     fn tip(&self) -> BlockRef {
@@ -157,7 +159,10 @@ impl Inner {
     }
 
     fn hash_at(&self, height: u64) -> Option<BlockHash> {
-        let entry = self.chain.active_chain().at_height(usize::try_from(height).ok()?)?;
+        let entry = self
+            .chain
+            .active_chain()
+            .at_height(usize::try_from(height).ok()?)?;
         Some(hash_of(&entry))
     }
 
@@ -203,7 +208,9 @@ impl Inner {
             back.extend(self.pool.drain());
         }
         while let Some(hash) = self.hash_at(self.coins.height() + 1) {
-            let entry = self.entry(&hash).ok_or_else(|| embedded(format!("block {hash} vanished")))?;
+            let entry = self
+                .entry(&hash)
+                .ok_or_else(|| embedded(format!("block {hash} vanished")))?;
             let block = self.read(&entry)?;
             self.coins.connect(&block);
             self.pool.connected(&block.txdata[1..]);
@@ -278,7 +285,11 @@ impl Backend for EmbeddedRegtest {
         let mtp = inner.tip_median();
         match inner.pool.add(tx, &inner.coins, mtp, max_fee_rate) {
             Ok(()) => Ok(Submitted::Accepted),
-            Err((refusal, reason)) => Err(BackendError::TxRefused { txid, refusal, reason }),
+            Err((refusal, reason)) => Err(BackendError::TxRefused {
+                txid,
+                refusal,
+                reason,
+            }),
         }
     }
 
@@ -312,7 +323,9 @@ impl Backend for EmbeddedRegtest {
                 median_time_past: inner.tip_median(),
             };
             let (txs, fees) = inner.pool.template();
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |d| d.as_secs());
             inner.mined += 1;
             let tag = inner.mined.to_be_bytes();
             let block = assemble::block(parent, txs, fees, to, now, tag);

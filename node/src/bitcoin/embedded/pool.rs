@@ -6,7 +6,9 @@ use super::super::{CLUSTER_TXS_MAX, CLUSTER_VBYTES_MAX, RELAY_WEIGHT_MAX, Refusa
 use super::coins::{Coin, Coins};
 use bitcoin::absolute::{Height, Time};
 use bitcoin::{OutPoint, Transaction, TxOut, Txid};
-use bitcoinkernel::{PrecomputedTransactionData, ScriptPubkey, Transaction as KernelTx, TxOut as KernelOut, verify};
+use bitcoinkernel::{
+    PrecomputedTransactionData, ScriptPubkey, Transaction as KernelTx, TxOut as KernelOut, verify,
+};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Least rate of a transaction, and what each virtual byte of a replacement pays on top (Core 30 and later).
@@ -65,11 +67,19 @@ impl Pool {
         if tx.weight().to_wu() > RELAY_WEIGHT_MAX {
             return Err(invalid("tx-size"));
         }
-        if tx.output.iter().any(|o| !o.script_pubkey.is_op_return() && o.value < o.script_pubkey.minimal_non_dust()) {
+        if tx
+            .output
+            .iter()
+            .any(|o| !o.script_pubkey.is_op_return() && o.value < o.script_pubkey.minimal_non_dust())
+        {
             return Err(invalid("dust"));
         }
-        let next = u32::try_from(height + 1).ok().and_then(|h| Height::from_consensus(h).ok());
-        let time = u32::try_from(median_time_past).ok().and_then(|t| Time::from_consensus(t).ok());
+        let next = u32::try_from(height + 1)
+            .ok()
+            .and_then(|h| Height::from_consensus(h).ok());
+        let time = u32::try_from(median_time_past)
+            .ok()
+            .and_then(|t| Time::from_consensus(t).ok());
         let locked = match (next, time) {
             (Some(next), Some(time)) => !tx.is_absolute_timelock_satisfied(next, time),
             _ => true,
@@ -77,7 +87,12 @@ impl Pool {
         if locked {
             return Err(invalid("non-final"));
         }
-        if tx.version.0 >= 2 && tx.input.iter().any(|i| i.sequence.to_relative_lock_time().is_some_and(|l| !is_zero(l))) {
+        if tx.version.0 >= 2
+            && tx
+                .input
+                .iter()
+                .any(|i| i.sequence.to_relative_lock_time().is_some_and(|l| !is_zero(l)))
+        {
             return Err(invalid("non-BIP68-final"));
         }
         let spent = self.spent_outputs(tx, coins, height)?;
@@ -85,10 +100,16 @@ impl Pool {
         let vbytes = tx.vsize() as u64;
         let rate = SatPerKvb::of(fee, vbytes);
         if rate > max_rate {
-            return Err((Refusal::FeeTooHigh, format!("max-fee-exceeded: {} > {} sat/kvB", rate.0, max_rate.0)));
+            return Err((
+                Refusal::FeeTooHigh,
+                format!("max-fee-exceeded: {} > {} sat/kvB", rate.0, max_rate.0),
+            ));
         }
         if fee < MIN_RATE.fee(vbytes) {
-            return Err((Refusal::FeeTooLow, format!("min relay fee not met, {fee} < {}", MIN_RATE.fee(vbytes))));
+            return Err((
+                Refusal::FeeTooLow,
+                format!("min relay fee not met, {fee} < {}", MIN_RATE.fee(vbytes)),
+            ));
         }
         let evicted = self.replaced(tx, fee, vbytes)?;
         self.check_cluster(tx, vbytes, &evicted)?;
@@ -124,7 +145,11 @@ impl Pool {
                     return Err((Refusal::Invalid, "bad-txns-inputs-duplicate".into()));
                 }
                 match coins.get(&at) {
-                    Some(Coin { coinbase: true, height: made, .. }) if height + 1 < made + MATURITY => {
+                    Some(Coin {
+                        coinbase: true,
+                        height: made,
+                        ..
+                    }) if height + 1 < made + MATURITY => {
                         Err((Refusal::Invalid, "bad-txns-premature-spend-of-coinbase".into()))
                     }
                     Some(coin) => Ok(coin.out.clone()),
@@ -141,8 +166,12 @@ impl Pool {
 
     /// What `tx` would push out: whoever spends one of its inputs, with descendants (BIP 125 without opt-in).
     fn replaced(&self, tx: &Transaction, fee: u64, vbytes: u64) -> Result<BTreeSet<Txid>, Refused> {
-        let direct: BTreeSet<Txid> =
-            tx.input.iter().filter_map(|i| self.spenders.get(&i.previous_output)).copied().collect();
+        let direct: BTreeSet<Txid> = tx
+            .input
+            .iter()
+            .filter_map(|i| self.spenders.get(&i.previous_output))
+            .copied()
+            .collect();
         if direct.is_empty() {
             return Ok(direct);
         }
@@ -163,7 +192,10 @@ impl Pool {
             SatPerKvb::of(fee, vbytes) > SatPerKvb::of(e.fee, e.vbytes)
         };
         if !direct.iter().all(beats) {
-            return Err((Refusal::Replacement, "insufficient feerate: does not improve on what it replaces".into()));
+            return Err((
+                Refusal::Replacement,
+                "insufficient feerate: does not improve on what it replaces".into(),
+            ));
         }
         Ok(all)
     }
@@ -173,7 +205,10 @@ impl Pool {
             return;
         }
         for vout in 0..self.entries.get(txid).map_or(0, |e| e.tx.output.len()) {
-            let at = OutPoint { txid: *txid, vout: vout as u32 };
+            let at = OutPoint {
+                txid: *txid,
+                vout: vout as u32,
+            };
             if let Some(child) = self.spenders.get(&at).copied() {
                 self.with_descendants(&child, into);
             }
@@ -193,7 +228,10 @@ impl Pool {
             }
             todo.extend(entry.tx.input.iter().map(|i| i.previous_output.txid));
             for vout in 0..entry.tx.output.len() {
-                let at = OutPoint { txid, vout: vout as u32 };
+                let at = OutPoint {
+                    txid,
+                    vout: vout as u32,
+                };
                 todo.extend(self.spenders.get(&at));
             }
         }
@@ -201,7 +239,10 @@ impl Pool {
         if seen.len() + 1 > CLUSTER_TXS_MAX || size > CLUSTER_VBYTES_MAX {
             // A transaction alone may be larger than a cluster of several.
             if !seen.is_empty() {
-                return Err((Refusal::Cluster, format!("too-large-cluster: {} txs, {size} vB", seen.len() + 1)));
+                return Err((
+                    Refusal::Cluster,
+                    format!("too-large-cluster: {} txs, {size} vB", seen.len() + 1),
+                ));
             }
         }
         Ok(())
