@@ -50,7 +50,10 @@ pub fn coin() -> U256 {
 
 /// What each account holds at genesis.
 pub fn balances() -> Vec<(Address, U256)> {
-    all().iter().map(|a| (a.address(), coin() * U256::from(COINS))).collect()
+    all()
+        .iter()
+        .map(|a| (a.address(), coin() * U256::from(COINS)))
+        .collect()
 }
 
 /// Wei as coins with six digits, for people.

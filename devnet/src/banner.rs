@@ -9,12 +9,23 @@ use crate::{
 
 /// Prints the banner; `program` is how the miner is called here.
 pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
-    let status = devnet.hub.node().status().await.map_err(|e| e.into_failure("bitai_status"))?;
+    let status = devnet
+        .hub
+        .node()
+        .status()
+        .await
+        .map_err(|e| e.into_failure("bitai_status"))?;
     let data = devnet.data.root().display();
     println!("BitAI devnet");
     println!();
-    println!("JSON-RPC    {}  chain id {}  Bitcoin {} (inside)", devnet.url, status.chain_id, status.network);
-    println!("heights     BitAI {}, Bitcoin {}", status.height, status.bitcoin_height);
+    println!(
+        "JSON-RPC    {}  chain id {}  Bitcoin {} (inside)",
+        devnet.url, status.chain_id, status.network
+    );
+    println!(
+        "heights     BitAI {}, Bitcoin {}",
+        status.height, status.bitcoin_height
+    );
     println!("registry    {}", devnet.contracts.registry);
     println!("hub         {}", devnet.contracts.hub);
     println!("model       {} {:#x}", devnet.model.name, devnet.model.model_root);
@@ -22,8 +33,18 @@ pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
     println!();
     println!("Accounts. These keys are PUBLISHED: for devnets only, never send them anything of worth.");
     for account in accounts::all() {
-        let wei = devnet.hub.node().balance(account.address()).await.map_err(|e| e.into_failure("eth_getBalance"))?;
-        println!("  {:<10} {}  {} coins", account.name, account.address(), in_coins(wei));
+        let wei = devnet
+            .hub
+            .node()
+            .balance(account.address())
+            .await
+            .map_err(|e| e.into_failure("eth_getBalance"))?;
+        println!(
+            "  {:<10} {}  {} coins",
+            account.name,
+            account.address(),
+            in_coins(wei)
+        );
         println!("             key {:#x}", account.key());
     }
     let alice = accounts::Account::named("alice");
@@ -32,7 +53,10 @@ pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
     println!("Try, in another terminal:");
     println!("  {program} --data-dir {data} ask \"What is the sea?\"");
     println!("  {program} --data-dir {data} verify 1");
-    println!("  {program} --data-dir {data} status --address {}", accounts::Account::named("neuron").address());
+    println!(
+        "  {program} --data-dir {data} status --address {}",
+        accounts::Account::named("neuron").address()
+    );
     println!("  cast chain-id --rpc-url {}", devnet.url);
     println!("  cast balance {} --rpc-url {}", alice.address(), devnet.url);
     println!(
@@ -41,7 +65,10 @@ pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
         alice.key(),
         devnet.url
     );
-    println!("  cast call {} \"jobsCount()(uint256)\" --rpc-url {}", devnet.contracts.hub, devnet.url);
+    println!(
+        "  cast call {} \"jobsCount()(uint256)\" --rpc-url {}",
+        devnet.contracts.hub, devnet.url
+    );
     println!();
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Contracts and model of a devnet: deployed once, found again after a restart.
 
-use alloy_primitives::{Address, B256, TxKind, U256, Uint};
 use alloy::sol_types::SolCall;
+use alloy_primitives::{Address, B256, TxKind, U256, Uint};
 use bitai_contracts::{ModelRegistry, Params, hub_init_code, registry_init_code};
 use bitai_miner::{
     Failure,
@@ -27,7 +27,10 @@ pub struct Contracts {
 impl Contracts {
     /// Addresses follow from the deployer and its first two nonces.
     pub fn of(deployer: Address) -> Self {
-        Self { registry: deployer.create(0), hub: deployer.create(1) }
+        Self {
+            registry: deployer.create(0),
+            hub: deployer.create(1),
+        }
     }
 }
 
@@ -61,7 +64,11 @@ pub fn stake_wei() -> U256 {
 }
 
 async fn has_code(node: &Node, at: Address) -> Result<bool, Failure> {
-    Ok(!node.code(at).await.map_err(|e| e.into_failure("eth_getCode"))?.is_empty())
+    Ok(!node
+        .code(at)
+        .await
+        .map_err(|e| e.into_failure("eth_getCode"))?
+        .is_empty())
 }
 
 /// Deploys what is not there yet.
@@ -70,15 +77,28 @@ pub async fn contracts(deployer: &Sender) -> Result<Contracts, Failure> {
     let node = deployer.node();
     if !has_code(node, at.registry).await? {
         let data = registry_init_code(bond(), 10);
-        let create = Call { to: TxKind::Create, data, value: U256::ZERO };
-        deployer.execute(&create, "deploying ModelRegistry", TIMEOUT).await?;
+        let create = Call {
+            to: TxKind::Create,
+            data,
+            value: U256::ZERO,
+        };
+        deployer
+            .execute(&create, "deploying ModelRegistry", TIMEOUT)
+            .await?;
     }
     if !has_code(node, at.hub).await? {
         let data = hub_init_code(at.registry, params());
-        let create = Call { to: TxKind::Create, data, value: U256::ZERO };
+        let create = Call {
+            to: TxKind::Create,
+            data,
+            value: U256::ZERO,
+        };
         deployer.execute(&create, "deploying WorkerHub", TIMEOUT).await?;
     }
-    for (what, flag, address) in [("WorkerHub", "hub", at.hub), ("ModelRegistry", "registry", at.registry)] {
+    for (what, flag, address) in [
+        ("WorkerHub", "hub", at.hub),
+        ("ModelRegistry", "registry", at.registry),
+    ] {
         if !has_code(node, address).await? {
             return Err(Failure::NoContract { what, address, flag });
         }
@@ -87,9 +107,19 @@ pub async fn contracts(deployer: &Sender) -> Result<Contracts, Failure> {
 }
 
 /// Registers a model unless the registry has it.
-pub async fn register(deployer: &Sender, hub: &Hub, registry: Address, model: &Listed) -> Result<(), Failure> {
+pub async fn register(
+    deployer: &Sender,
+    hub: &Hub,
+    registry: Address,
+    model: &Listed,
+) -> Result<(), Failure> {
     let root: B256 = model.model_root;
-    if hub.model(root).await.map_err(|e| e.into_failure("reading the model registry"))?.is_some() {
+    if hub
+        .model(root)
+        .await
+        .map_err(|e| e.into_failure("reading the model registry"))?
+        .is_some()
+    {
         return Ok(());
     }
     let call = ModelRegistry::registerCall {
@@ -100,7 +130,11 @@ pub async fn register(deployer: &Sender, hub: &Hub, registry: Address, model: &L
         uri: format!("bitai:{}", model.name),
         sourceHash: model.source_hash,
     };
-    let call = Call { to: TxKind::Call(registry), data: call.abi_encode().into(), value: bond() };
+    let call = Call {
+        to: TxKind::Call(registry),
+        data: call.abi_encode().into(),
+        value: bond(),
+    };
     deployer.execute(&call, "registering the model", TIMEOUT).await?;
     Ok(())
 }

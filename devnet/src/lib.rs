@@ -78,7 +78,9 @@ pub struct Devnet {
 
 impl std::fmt::Debug for Devnet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Devnet").field("url", &self.url).finish_non_exhaustive()
+        f.debug_struct("Devnet")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +91,10 @@ fn dir(data: &DataDir) -> PathBuf {
 /// Finds the model, importing it first where it is not there yet.
 fn model(options: &Options) -> Result<Listed, Failure> {
     let data = &options.data;
-    let wanted = options.model.clone().or_else(|| options.gguf.as_deref().map(models::name_of));
+    let wanted = options
+        .model
+        .clone()
+        .or_else(|| options.gguf.as_deref().map(models::name_of));
     match (models::open(data, wanted.as_deref()), &options.gguf) {
         (Ok((model, _)), _) => Ok(model),
         (Err(Failure::NoModel { .. }), Some(file)) => {
@@ -116,8 +121,12 @@ impl Devnet {
         let lock = Lock::take(&dir)?;
         let model = model(options)?;
         let rpc = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
-        let mut config =
-            Config::devnet(dir.join("node"), Genesis::regtest(accounts::balances()), rpc, Account::named("inscriber").address());
+        let mut config = Config::devnet(
+            dir.join("node"),
+            Genesis::regtest(accounts::balances()),
+            rpc,
+            Account::named("inscriber").address(),
+        );
         match (options.block_interval_ms, &mut config.producer) {
             (Some(0), producer) => *producer = None,
             (Some(ms), Some(producer)) => producer.block_interval = std::time::Duration::from_millis(ms),
@@ -129,11 +138,20 @@ impl Devnet {
             .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("starting the node")))?;
         let port = node.rpc_addr().map_or(options.port, |addr| addr.port());
         let url = format!("http://127.0.0.1:{port}");
-        let chain = Chain { nodes: vec![url.clone()], chain_id: Some(chain_id), hub: None, registry: None };
+        let chain = Chain {
+            nodes: vec![url.clone()],
+            chain_id: Some(chain_id),
+            hub: None,
+            registry: None,
+        };
         let rpc = Arc::new(Rpc::connect(&chain).await?);
         let deployer = Sender::new(rpc, Account::named("deployer").signer);
         let contracts = deploy::contracts(&deployer).await?;
-        let chain = Chain { hub: Some(contracts.hub), registry: Some(contracts.registry), ..chain };
+        let chain = Chain {
+            hub: Some(contracts.hub),
+            registry: Some(contracts.registry),
+            ..chain
+        };
         let hub = Hub::connect(&chain).await?;
         deploy::register(&deployer, &hub, contracts.registry, &model).await?;
         let mut devnet = Self {
@@ -194,10 +212,13 @@ impl Devnet {
 
     /// Stops the neuron after its current turn; what it was doing is in its journal.
     pub async fn stop_neuron(&mut self) -> Result<(), Failure> {
-        let Some(Working { stop, done }) = self.working.take() else { return Ok(()) };
+        let Some(Working { stop, done }) = self.working.take() else {
+            return Ok(());
+        };
         // It may have ended by itself.
         let _ = stop.send(());
-        done.await.map_err(|e| Failure::Internal(anyhow::Error::new(e).context("the neuron")))?
+        done.await
+            .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("the neuron")))?
     }
 
     /// Done when node or neuron ended by themselves, with the neuron's reason.
@@ -205,7 +226,9 @@ impl Devnet {
         loop {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
             if self.node.is_broken() {
-                return Failure::Internal(anyhow::anyhow!("a part of the node ended by itself; its log says why"));
+                return Failure::Internal(anyhow::anyhow!(
+                    "a part of the node ended by itself; its log says why"
+                ));
             }
             if self.working.as_ref().is_some_and(|w| w.done.is_finished()) {
                 return match self.stop_neuron().await {

@@ -78,9 +78,13 @@ fn main() -> ExitCode {
 
 fn start(cli: &Cli) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&cli.log).map_err(|e| Failure::Usage(format!("--log: {e}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime =
-        tokio::runtime::Runtime::new().map_err(|e| Failure::Internal(anyhow::Error::new(e).context("threads")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("threads")))?;
     runtime.block_on(run(cli))
 }
 

@@ -25,27 +25,53 @@ pub async fn run(devnet: &Devnet, prompt: &str, options: &SamplingArgs) -> Resul
     let hub = &devnet.hub;
     let neuron = Account::named("neuron").address();
     let client = Sender::new(Arc::clone(hub.node()), Account::named("client").signer);
-    let balance = || async { hub.node().balance(neuron).await.map_err(|e| e.into_failure("eth_getBalance")) };
+    let balance = || async {
+        hub.node()
+            .balance(neuron)
+            .await
+            .map_err(|e| e.into_failure("eth_getBalance"))
+    };
     let before = balance().await?;
     let started = Instant::now();
     let (job_id, _) = ask::post(hub, &client, &job, 1, U256::from(ask::DEFAULT_FEE_WEI)).await?;
-    println!("job {job_id} posted: {} prompt ids, at most {} new", job.input_ids.len(), job.max_new);
-    ask::wait(hub, job_id, TIMEOUT, &mut |s| println!("{:>6.1} s  {s:?}", started.elapsed().as_secs_f32())).await?;
+    println!(
+        "job {job_id} posted: {} prompt ids, at most {} new",
+        job.input_ids.len(),
+        job.max_new
+    );
+    ask::wait(hub, job_id, TIMEOUT, &mut |s| {
+        println!("{:>6.1} s  {s:?}", started.elapsed().as_secs_f32())
+    })
+    .await?;
     let answered = ask::answer(hub, job_id).await?;
     let after = balance().await?;
     println!();
     println!("prompt           {prompt}");
-    println!("answer           {}", infer::text(&tokenizer, &answered.output_ids)?);
-    println!("tokens           {} in, {} out", job.input_ids.len(), answered.output_ids.len());
+    println!(
+        "answer           {}",
+        infer::text(&tokenizer, &answered.output_ids)?
+    );
+    println!(
+        "tokens           {} in, {} out",
+        job.input_ids.len(),
+        answered.output_ids.len()
+    );
     println!("trace root       {}", answered.trace_root);
     println!();
     ask::print_legs(&answered.legs);
     println!();
     println!("miner            {neuron}");
-    println!("  stake          {} coins", in_coins(stake::staked(hub, neuron).await?));
+    println!(
+        "  stake          {} coins",
+        in_coins(stake::staked(hub, neuron).await?)
+    );
     println!("  before         {} coins ({before} wei)", in_coins(before));
     println!("  after          {} coins ({after} wei)", in_coins(after));
-    let (sign, change) = if after >= before { ("+", after - before) } else { ("-", before - after) };
+    let (sign, change) = if after >= before {
+        ("+", after - before)
+    } else {
+        ("-", before - after)
+    };
     println!("  change         {sign}{change} wei: fee share less the gas of its own transactions");
     println!("settled in       {:.1} s", started.elapsed().as_secs_f32());
     Ok(())

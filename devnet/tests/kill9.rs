@@ -46,14 +46,27 @@ fn spawn(dir: &Path, args: &[&str]) -> Process {
         .env("BITAI_LOG", "warn,bitai_miner=info")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(if std::env::var_os("BITAI_TEST_LOG").is_some() { Stdio::inherit() } else { Stdio::null() })
+        .stderr(if std::env::var_os("BITAI_TEST_LOG").is_some() {
+            Stdio::inherit()
+        } else {
+            Stdio::null()
+        })
         .spawn()
         .unwrap();
     Process(child)
 }
 
 fn spawn_node(dir: &Path, port: u16) -> Process {
-    spawn(dir, &["--no-neuron", "--model", common::MODEL, "--port", &port.to_string()])
+    spawn(
+        dir,
+        &[
+            "--no-neuron",
+            "--model",
+            common::MODEL,
+            "--port",
+            &port.to_string(),
+        ],
+    )
 }
 
 fn spawn_miner(dir: &Path) -> Process {
@@ -81,7 +94,9 @@ fn spawn_miner(dir: &Path) -> Process {
 /// A port that was free a moment ago, below the range that systems give to outgoing connections.
 fn free_port() -> u16 {
     let base = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    (base..base + 200).find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok()).unwrap()
+    (base..base + 200)
+        .find(|p| TcpListener::bind(("127.0.0.1", *p)).is_ok())
+        .unwrap()
 }
 
 async fn connect(data: &DataDir) -> Hub {
@@ -100,20 +115,29 @@ async fn connect(data: &DataDir) -> Hub {
 
 /// Text of the journal's file for a job, empty where there is none.
 fn journal(dir: &Path, job_id: U256) -> String {
-    let Ok(dirs) = std::fs::read_dir(dir.join("journal")) else { return String::new() };
-    dirs.filter_map(|d| std::fs::read_to_string(d.ok()?.path().join(format!("job-{job_id}.json"))).ok()).collect()
+    let Ok(dirs) = std::fs::read_dir(dir.join("journal")) else {
+        return String::new();
+    };
+    dirs.filter_map(|d| std::fs::read_to_string(d.ok()?.path().join(format!("job-{job_id}.json"))).ok())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_anywhere_the_job_is_finished_and_paid_once() {
     let dir = tempfile::tempdir().unwrap();
     let data = common::data(dir.path());
-    let root = bitai_miner::models::open(&data, Some(common::MODEL)).unwrap().0.model_root;
+    let root = bitai_miner::models::open(&data, Some(common::MODEL))
+        .unwrap()
+        .0
+        .model_root;
     let port = free_port();
     let mut node = spawn_node(dir.path(), port);
     let hub = connect(&data).await;
     let mut miner = spawn_miner(dir.path());
-    until("the neuron offers the model", || async { !hub.offers(root).await.unwrap().is_empty() }).await;
+    until("the neuron offers the model", || async {
+        !hub.offers(root).await.unwrap().is_empty()
+    })
+    .await;
 
     let job = Job {
         model_root: root,
@@ -125,10 +149,18 @@ async fn killed_anywhere_the_job_is_finished_and_paid_once() {
         seed: 0,
     };
     let client = Sender::new(Arc::clone(hub.node()), Account::named("client").signer);
-    let (job_id, _) = ask::post(&hub, &client, &job, 1, U256::from(ask::DEFAULT_FEE_WEI)).await.unwrap();
+    let (job_id, _) = ask::post(&hub, &client, &job, 1, U256::from(ask::DEFAULT_FEE_WEI))
+        .await
+        .unwrap();
 
     // Each mark appears in the journal right before the step leaves; the process dies there, and comes back.
-    for mark in ["\"job_id\"", "\"trace_root\"", "\"commit\"", "\"reveal\"", "\"finalise\""] {
+    for mark in [
+        "\"job_id\"",
+        "\"trace_root\"",
+        "\"commit\"",
+        "\"reveal\"",
+        "\"finalise\"",
+    ] {
         until(mark, || async { journal(dir.path(), job_id).contains(mark) }).await;
         miner.kill9();
         if mark.contains("commit") {
@@ -141,7 +173,12 @@ async fn killed_anywhere_the_job_is_finished_and_paid_once() {
     }
     ask::wait(&hub, job_id, PATIENCE, &mut |_| ()).await.unwrap();
 
-    let steps: Vec<_> = ask::legs(&hub, job_id).await.unwrap().into_iter().map(|l| l.step).collect();
+    let steps: Vec<_> = ask::legs(&hub, job_id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|l| l.step)
+        .collect();
     assert_eq!(steps, ["infer", "assign + commit", "reveal", "finalise"]);
     let revealed = hub.revealed(job_id).await.unwrap();
     assert_eq!((revealed.len(), revealed[0].output_ids.len()), (1, 64));

@@ -44,7 +44,11 @@ async fn a_commit_that_a_reorg_removed_is_made_again_and_paid_once() {
     })
     .await;
     let before = devnet.hub.flow(job_id).await.unwrap();
-    let commit = before.iter().find(|f| f.event.contains("commit")).unwrap().clone();
+    let commit = before
+        .iter()
+        .find(|f| f.event.contains("commit"))
+        .unwrap()
+        .clone();
 
     // The other branch grows past the first and takes over: its blocks hold none of the job's later steps.
     let nobody = Keys::from_seed(&[9; 32], main.network()).script();
@@ -60,7 +64,10 @@ async fn a_commit_that_a_reorg_removed_is_made_again_and_paid_once() {
     settled(&devnet, job_id).await.unwrap();
     let after = devnet.hub.flow(job_id).await.unwrap();
     let again = after.iter().find(|f| f.event.contains("commit")).unwrap();
-    assert_ne!(again.height, commit.height, "the commit stands in another block now");
+    assert_ne!(
+        again.height, commit.height,
+        "the commit stands in another block now"
+    );
     paid_once(&devnet, job_id).await;
     devnet.stop().await.unwrap();
 }
@@ -68,7 +75,20 @@ async fn a_commit_that_a_reorg_removed_is_made_again_and_paid_once() {
 async fn paid_once(devnet: &Devnet, job_id: U256) {
     let job = devnet.hub.job(job_id).await.unwrap().unwrap();
     assert_eq!(JobStatus::from_u8(job.status), Some(JobStatus::Settled));
-    let steps: Vec<_> = ask::legs(&devnet.hub, job_id).await.unwrap().into_iter().map(|l| l.step).collect();
-    assert_eq!(steps.iter().filter(|s| s.contains("finalise")).count(), 1, "{steps:?}");
-    assert_eq!(steps.iter().filter(|s| s.contains("commit")).count(), 1, "{steps:?}");
+    let steps: Vec<_> = ask::legs(&devnet.hub, job_id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|l| l.step)
+        .collect();
+    assert_eq!(
+        steps.iter().filter(|s| s.contains("finalise")).count(),
+        1,
+        "{steps:?}"
+    );
+    assert_eq!(
+        steps.iter().filter(|s| s.contains("commit")).count(),
+        1,
+        "{steps:?}"
+    );
 }

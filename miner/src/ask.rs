@@ -64,10 +64,18 @@ pub struct Answered {
 }
 
 /// Posts a job for `fee` wei; gives its number and the transaction.
-pub async fn post(hub: &Hub, sender: &Sender, job: &Job, neurons: u8, fee: U256) -> Result<(U256, B256), Failure> {
+pub async fn post(
+    hub: &Hub,
+    sender: &Sender,
+    job: &Job,
+    neurons: u8,
+    fee: U256,
+) -> Result<(U256, B256), Failure> {
     stake::check_balance(hub, sender.address(), fee).await?;
     let call = hub.infer(job, neurons, fee);
-    let receipt = sender.execute(&call, "posting the job", stake::INCLUSION_TIMEOUT).await?;
+    let receipt = sender
+        .execute(&call, "posting the job", stake::INCLUSION_TIMEOUT)
+        .await?;
     let posted = receipt.inner.logs().iter().find_map(|log| {
         let event = log.log_decode::<bitai_contracts::WorkerHub::JobPosted>().ok()?;
         Some(event.inner.data.jobId)
@@ -89,7 +97,10 @@ pub async fn wait(
     let started = Instant::now();
     let mut last = None;
     loop {
-        let job = hub.job(job_id).await.map_err(|e| e.into_failure("reading the job"))?;
+        let job = hub
+            .job(job_id)
+            .await
+            .map_err(|e| e.into_failure("reading the job"))?;
         if let Some(job) = job {
             let status = status_of(&job);
             if last != Some(status) {
@@ -99,7 +110,10 @@ pub async fn wait(
             match status {
                 JobStatus::Settled => return Ok(()),
                 JobStatus::Refunded => {
-                    return Err(Failure::Unanswered { job: job_id, why: "refunded: nobody answered it".into() });
+                    return Err(Failure::Unanswered {
+                        job: job_id,
+                        why: "refunded: nobody answered it".into(),
+                    });
                 }
                 _ => {}
             }
@@ -117,9 +131,21 @@ pub async fn wait(
 /// Every transaction of a job with its inscription.
 pub async fn legs(hub: &Hub, job_id: U256) -> Result<Vec<Leg>, Failure> {
     let mut legs = Vec::new();
-    for flow in hub.flow(job_id).await.map_err(|e| e.into_failure("reading the job's events"))? {
-        let receipt = hub.node().receipt(flow.tx).await.map_err(|e| e.into_failure("reading a receipt"))?;
-        let way = hub.node().inscription(flow.tx).await.map_err(|e| e.into_failure("bitai_getInscription"))?;
+    for flow in hub
+        .flow(job_id)
+        .await
+        .map_err(|e| e.into_failure("reading the job's events"))?
+    {
+        let receipt = hub
+            .node()
+            .receipt(flow.tx)
+            .await
+            .map_err(|e| e.into_failure("reading a receipt"))?;
+        let way = hub
+            .node()
+            .inscription(flow.tx)
+            .await
+            .map_err(|e| e.into_failure("bitai_getInscription"))?;
         legs.push(Leg {
             step: flow.event.to_owned(),
             tx: flow.tx,
@@ -137,9 +163,15 @@ pub async fn legs(hub: &Hub, job_id: U256) -> Result<Vec<Leg>, Failure> {
 
 /// A settled job's answer and transactions.
 pub async fn answer(hub: &Hub, job_id: U256) -> Result<Answered, Failure> {
-    let revealed = hub.revealed(job_id).await.map_err(|e| e.into_failure("reading the answers"))?;
+    let revealed = hub
+        .revealed(job_id)
+        .await
+        .map_err(|e| e.into_failure("reading the answers"))?;
     let Some(first) = revealed.into_iter().next() else {
-        return Err(Failure::Unanswered { job: job_id, why: "nobody has revealed an answer".into() });
+        return Err(Failure::Unanswered {
+            job: job_id,
+            why: "nobody has revealed an answer".into(),
+        });
     };
     Ok(Answered {
         job_id,
@@ -189,15 +221,24 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), 
         }
         spinner.set_message(format!("job {job_id} posted"));
         let timeout = Duration::from_secs(args.timeout_s);
-        wait(&hub, job_id, timeout, &mut |s| spinner.set_message(format!("job {job_id}: {s:?}"))).await?;
+        wait(&hub, job_id, timeout, &mut |s| {
+            spinner.set_message(format!("job {job_id}: {s:?}"))
+        })
+        .await?;
         Ok::<_, Failure>((job_id, tx, Some(answer(&hub, job_id).await?)))
     }
     .await;
     spinner.finish_and_clear();
     let (job_id, tx, answered) = result?;
-    let text = answered.as_ref().map(|a| infer::text(&tokenizer, &a.output_ids)).transpose()?;
+    let text = answered
+        .as_ref()
+        .map(|a| infer::text(&tokenizer, &a.output_ids))
+        .transpose()?;
     if args.json {
-        println!("{}", serde_json::json!({ "job_id": job_id.to_string(), "tx": tx, "text": text, "answer": answered }));
+        println!(
+            "{}",
+            serde_json::json!({ "job_id": job_id.to_string(), "tx": tx, "text": text, "answer": answered })
+        );
         return Ok(());
     }
     if let (Some(text), Some(answered)) = (text, answered) {

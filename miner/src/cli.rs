@@ -145,13 +145,21 @@ pub fn q16(text: &str) -> Result<u32, String> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || !digits(part) || (whole.is_empty() && part.is_empty()) || part.len() > 6 {
-        return Err(format!("`{text}` is no decimal number with at most 6 digits after the point"));
+        return Err(format!(
+            "`{text}` is no decimal number with at most 6 digits after the point"
+        ));
     }
-    let whole: u32 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| format!("`{text}` is too large"))? };
+    let whole: u32 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| format!("`{text}` is too large"))?
+    };
     if whole > 16 {
         return Err(format!("`{text}` is above 16"));
     }
-    let micros: u64 = format!("{part:0<6}").parse().map_err(|_| format!("`{text}` is no number"))?;
+    let micros: u64 = format!("{part:0<6}")
+        .parse()
+        .map_err(|_| format!("`{text}` is no number"))?;
     let q = (u64::from(whole) << 16) + ((micros << 16) + 500_000) / 1_000_000;
     u32::try_from(q).map_err(|_| format!("`{text}` is too large"))
 }
@@ -369,7 +377,17 @@ mod tests {
 
     #[test]
     fn rejects_what_is_no_decimal() {
-        for bad in ["", ".", "-1", "1e3", "0.1234567", "17", "abc", "1.2.3", "99999999999"] {
+        for bad in [
+            "",
+            ".",
+            "-1",
+            "1e3",
+            "0.1234567",
+            "17",
+            "abc",
+            "1.2.3",
+            "99999999999",
+        ] {
             assert!(q16(bad).is_err(), "{bad}");
         }
     }

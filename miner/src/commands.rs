@@ -57,7 +57,11 @@ pub fn init_logs(cli: &Cli) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     // Only the first call of a process counts; a program that embeds this one has its own.
-    let _ = if cli.log_json { logs.json().try_init() } else { logs.try_init() };
+    let _ = if cli.log_json {
+        logs.json().try_init()
+    } else {
+        logs.try_init()
+    };
     Ok(())
 }
 
@@ -80,7 +84,13 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
 
 fn run_models(data: &DataDir, command: &ModelsCommand) -> Result<(), Failure> {
     match command {
-        ModelsCommand::Import { file, profile, name, force, threads } => {
+        ModelsCommand::Import {
+            file,
+            profile,
+            name,
+            force,
+            threads,
+        } => {
             let model = models::import(data, file, *profile, name.clone(), *force, *threads)?;
             print_model(&model);
         }
@@ -99,7 +109,10 @@ fn run_models(data: &DataDir, command: &ModelsCommand) -> Result<(), Failure> {
             if *json {
                 println!("{}", serde_json::json!(found));
             } else if found.is_empty() {
-                println!("no models in {}; import one: bitai-miner models import FILE", data.models().display());
+                println!(
+                    "no models in {}; import one: bitai-miner models import FILE",
+                    data.models().display()
+                );
             } else {
                 for model in &found {
                     println!(
@@ -132,7 +145,10 @@ fn print_model(model: &models::Listed) {
     println!("model root   {:#x}", model.model_root);
     println!("model        {} ({})", model.title, model.architecture);
     println!("profile      {:?}", model.profile);
-    println!("layers       {}, vocabulary {}, context {}", model.layers, model.vocab, model.context);
+    println!(
+        "layers       {}, vocabulary {}, context {}",
+        model.layers, model.vocab, model.context
+    );
     println!("size         {} MiB", model.bytes >> 20);
     println!("source       BLAKE3 {:#x}", model.source_hash);
     println!("file         {}", model.path.display());
@@ -146,10 +162,16 @@ fn run_wallet(data: &DataDir, command: &WalletCommand) -> Result<(), Failure> {
             let path = wallet::store(data, name, &signer, &password)?;
             println!("{}  {}", signer.address(), path.display());
         }
-        WalletCommand::Import { name, key_file, password_file } => {
+        WalletCommand::Import {
+            name,
+            key_file,
+            password_file,
+        } => {
             let text = match key_file {
-                Some(path) => std::fs::read_to_string(path)
-                    .map_err(|e| Failure::Keystore { path: path.clone(), why: e.to_string() })?,
+                Some(path) => std::fs::read_to_string(path).map_err(|e| Failure::Keystore {
+                    path: path.clone(),
+                    why: e.to_string(),
+                })?,
                 None => rpassword::prompt_password("Private key (hex): ").map_err(|e| {
                     Failure::Usage(format!("no terminal to ask for a key ({e}); use --key-file FILE"))
                 })?,
@@ -164,7 +186,10 @@ fn run_wallet(data: &DataDir, command: &WalletCommand) -> Result<(), Failure> {
             if *json {
                 println!("{}", serde_json::json!(keys));
             } else if keys.is_empty() {
-                println!("no keys in {}; make one: bitai-miner wallet new", data.keys().display());
+                println!(
+                    "no keys in {}; make one: bitai-miner wallet new",
+                    data.keys().display()
+                );
             }
             for key in keys.iter().filter(|_| !*json) {
                 println!("{:<16} {}  {}", key.name, key.address, key.path.display());

@@ -91,9 +91,10 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Failur
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Failure::disk(path, e)),
     };
-    toml::from_str(&text)
-        .map(Some)
-        .map_err(|e| Failure::Config { path: path.into(), why: e.to_string().trim_end().to_owned() })
+    toml::from_str(&text).map(Some).map_err(|e| Failure::Config {
+        path: path.into(),
+        why: e.to_string().trim_end().to_owned(),
+    })
 }
 
 impl Layers {
@@ -107,7 +108,11 @@ impl Layers {
 
     /// The devnet's file counts only for whoever named no node: its contracts live on no other chain.
     fn devnet_for(&self, args: &ChainArgs) -> Option<&DevnetChain> {
-        if args.node.is_empty() && self.file.node.is_empty() { self.devnet.as_ref() } else { None }
+        if args.node.is_empty() && self.file.node.is_empty() {
+            self.devnet.as_ref()
+        } else {
+            None
+        }
     }
 
     /// The chain that is meant.
@@ -122,9 +127,15 @@ impl Layers {
         };
         Chain {
             nodes,
-            chain_id: args.chain_id.or(self.file.chain_id).or(devnet.map(|d| d.chain_id)),
+            chain_id: args
+                .chain_id
+                .or(self.file.chain_id)
+                .or(devnet.map(|d| d.chain_id)),
             hub: args.hub.or(self.file.hub).or(devnet.map(|d| d.hub)),
-            registry: args.registry.or(self.file.registry).or(devnet.map(|d| d.registry)),
+            registry: args
+                .registry
+                .or(self.file.registry)
+                .or(devnet.map(|d| d.registry)),
         }
     }
 
@@ -142,23 +153,31 @@ impl Layers {
         if let Some(keystore) = args.keystore.clone().or_else(|| self.file.keystore.clone()) {
             return KeyArgs {
                 keystore: Some(keystore),
-                password_file: args.password_file.clone().or_else(|| self.file.password_file.clone()),
+                password_file: args
+                    .password_file
+                    .clone()
+                    .or_else(|| self.file.password_file.clone()),
             };
         }
         match self.devnet_for(chain) {
-            Some(d) if client => {
-                KeyArgs { keystore: Some(d.keystore.clone()), password_file: Some(d.password_file.clone()) }
-            }
+            Some(d) if client => KeyArgs {
+                keystore: Some(d.keystore.clone()),
+                password_file: Some(d.password_file.clone()),
+            },
             _ => KeyArgs {
                 keystore: None,
-                password_file: args.password_file.clone().or_else(|| self.file.password_file.clone()),
+                password_file: args
+                    .password_file
+                    .clone()
+                    .or_else(|| self.file.password_file.clone()),
             },
         }
     }
 
     /// The least fee that is meant.
     pub fn ask(&self, arg: Option<U256>) -> U256 {
-        arg.or(self.file.ask).unwrap_or(U256::from(crate::DEFAULT_ASK_WEI))
+        arg.or(self.file.ask)
+            .unwrap_or(U256::from(crate::DEFAULT_ASK_WEI))
     }
 }
 
@@ -190,7 +209,10 @@ mod tests {
 
     #[test]
     fn flag_beats_file_beats_devnet() {
-        let flag = ChainArgs { hub: Some(Address::repeat_byte(9)), ..Default::default() };
+        let flag = ChainArgs {
+            hub: Some(Address::repeat_byte(9)),
+            ..Default::default()
+        };
         let l = layers("chain_id = 5", Some(&devnet())).unwrap();
         let c = l.chain(&flag);
         assert_eq!((c.hub, c.chain_id), (Some(Address::repeat_byte(9)), Some(5)));
@@ -200,13 +222,18 @@ mod tests {
     #[test]
     fn a_named_node_is_not_given_the_devnets_contracts() {
         let l = layers("", Some(&devnet())).unwrap();
-        let c = l.chain(&ChainArgs { node: vec!["http://other".into()], ..Default::default() });
+        let c = l.chain(&ChainArgs {
+            node: vec!["http://other".into()],
+            ..Default::default()
+        });
         assert_eq!((c.hub, c.chain_id), (None, None));
     }
 
     #[test]
     fn rejects_unknown_keys() {
-        let Err(Failure::Config { why, .. }) = layers("nodes = []", None) else { panic!("taken") };
+        let Err(Failure::Config { why, .. }) = layers("nodes = []", None) else {
+            panic!("taken")
+        };
         assert!(why.contains("nodes"), "{why}");
     }
 }

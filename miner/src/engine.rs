@@ -39,11 +39,20 @@ pub fn engine_failure(error: EngineError) -> Failure {
 
 /// A job's sampler as kernels take it.
 pub fn kernel_sampler(job: &Job) -> KernelSampler {
-    let Sampler { temperature_q16, top_k, top_p_q16 } = job.sampler;
+    let Sampler {
+        temperature_q16,
+        top_k,
+        top_p_q16,
+    } = job.sampler;
     if temperature_q16 == 0 {
         KernelSampler::Greedy
     } else {
-        KernelSampler::Random { temperature_q16, top_k, top_p_q16, seed: job.seed }
+        KernelSampler::Random {
+            temperature_q16,
+            top_k,
+            top_p_q16,
+            seed: job.seed,
+        }
     }
 }
 
@@ -73,7 +82,10 @@ impl Loaded {
 
     /// Loads a pack onto a device that the caller made.
     pub fn on(pack: &Pack, device: &dyn Device) -> Result<Self, Failure> {
-        Ok(Self { engine: Engine::new(pack, device).map_err(engine_failure)?, info: device.info() })
+        Ok(Self {
+            engine: Engine::new(pack, device).map_err(engine_failure)?,
+            info: device.info(),
+        })
     }
 
     /// Refuses a job that is malformed or does not fit the model.
@@ -118,7 +130,12 @@ impl Loaded {
 }
 
 fn finish(transcript: Transcript, started: Instant) -> Result<Run, Failure> {
-    let trace_root =
-        transcript.root().map_err(|e| Failure::Internal(anyhow::Error::new(e).context("the run's transcript")))?;
-    Ok(Run { transcript, trace_root, took: started.elapsed() })
+    let trace_root = transcript
+        .root()
+        .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("the run's transcript")))?;
+    Ok(Run {
+        transcript,
+        trace_root,
+        took: started.elapsed(),
+    })
 }

@@ -85,7 +85,9 @@ pub enum Failure {
         why: String,
     },
     /// No node answered.
-    #[error("no node answers at {url}: {why}. Is it running? (scripts/devnet starts one; --node names another)")]
+    #[error(
+        "no node answers at {url}: {why}. Is it running? (scripts/devnet starts one; --node names another)"
+    )]
     Unreachable {
         /// The URL or URLs tried.
         url: String,
@@ -93,7 +95,9 @@ pub enum Failure {
         why: String,
     },
     /// The node serves another chain.
-    #[error("node {url} is on chain {got}, wanted {want}; name a node of chain {want} with --node, or set --chain-id {got}")]
+    #[error(
+        "node {url} is on chain {got}, wanted {want}; name a node of chain {want} with --node, or set --chain-id {got}"
+    )]
     ChainId {
         /// The node.
         url: String,
@@ -215,7 +219,10 @@ impl Failure {
 
     /// A disk failure at `path`.
     pub fn disk(path: impl Into<PathBuf>, why: impl std::fmt::Display) -> Self {
-        Self::Disk { path: path.into(), why: why.to_string() }
+        Self::Disk {
+            path: path.into(),
+            why: why.to_string(),
+        }
     }
 }
 
@@ -234,30 +241,76 @@ mod tests {
         let all = [
             Failure::Internal(anyhow::anyhow!("x")),
             Failure::Usage(String::new()),
-            Failure::Config { path: "c".into(), why: String::new() },
-            Failure::ModelFile { path: "f".into(), why: String::new() },
+            Failure::Config {
+                path: "c".into(),
+                why: String::new(),
+            },
+            Failure::ModelFile {
+                path: "f".into(),
+                why: String::new(),
+            },
             Failure::PackRoot(String::new()),
-            Failure::NoModel { name: String::new(), dir: "d".into(), have: String::new() },
+            Failure::NoModel {
+                name: String::new(),
+                dir: "d".into(),
+                have: String::new(),
+            },
             Failure::Job(bitai_types::JobError::EmptyInput),
             Failure::TraceRoot(String::new()),
             Failure::Device(String::new()),
-            Failure::Receipt { path: "f".into(), why: String::new() },
-            Failure::Unreachable { url: String::new(), why: String::new() },
-            Failure::ChainId { url: String::new(), got: 1, want: 2 },
-            Failure::NoContract { what: "hub", address: Address::ZERO, flag: "hub" },
-            Failure::Transaction { what: String::new(), why: String::new() },
-            Failure::Unanswered { job: U256::ZERO, why: String::new() },
+            Failure::Receipt {
+                path: "f".into(),
+                why: String::new(),
+            },
+            Failure::Unreachable {
+                url: String::new(),
+                why: String::new(),
+            },
+            Failure::ChainId {
+                url: String::new(),
+                got: 1,
+                want: 2,
+            },
+            Failure::NoContract {
+                what: "hub",
+                address: Address::ZERO,
+                flag: "hub",
+            },
+            Failure::Transaction {
+                what: String::new(),
+                why: String::new(),
+            },
+            Failure::Unanswered {
+                job: U256::ZERO,
+                why: String::new(),
+            },
             Failure::NoJob { job: U256::ZERO },
-            Failure::Keystore { path: "f".into(), why: String::new() },
-            Failure::Stake { who: Address::ZERO, have: U256::ZERO, want: U256::ONE },
-            Failure::Balance { who: Address::ZERO, have: U256::ZERO, want: U256::ONE },
+            Failure::Keystore {
+                path: "f".into(),
+                why: String::new(),
+            },
+            Failure::Stake {
+                who: Address::ZERO,
+                have: U256::ZERO,
+                want: U256::ONE,
+            },
+            Failure::Balance {
+                who: Address::ZERO,
+                have: U256::ZERO,
+                want: U256::ONE,
+            },
             Failure::disk("d", "full"),
             Failure::Locked { path: "l".into() },
             Failure::Interrupted,
         ];
         let mut codes: Vec<u8> = all.iter().map(Failure::code).collect();
         for code in &codes {
-            assert!(EXIT_CODES.lines().any(|l| l.trim_start().starts_with(&format!("{code} "))), "code {code} has no line");
+            assert!(
+                EXIT_CODES
+                    .lines()
+                    .any(|l| l.trim_start().starts_with(&format!("{code} "))),
+                "code {code} has no line"
+            );
         }
         codes.sort_unstable();
         codes.dedup();

@@ -23,7 +23,11 @@ pub fn job(
     prompt: &str,
     options: &SamplingArgs,
 ) -> Result<Job, Failure> {
-    let ids = if options.raw { tokenizer.encode(prompt) } else { tokenizer.prompt(prompt) };
+    let ids = if options.raw {
+        tokenizer.encode(prompt)
+    } else {
+        tokenizer.prompt(prompt)
+    };
     let input_ids = ids.map_err(|e| Failure::Usage(format!("prompt: {e}")))?;
     let greedy = options.temperature == 0;
     if greedy && (options.top_k != 0 || options.top_p != 65536 || options.seed != 0) {
@@ -40,7 +44,11 @@ pub fn job(
         sampler: if greedy {
             Sampler::GREEDY
         } else {
-            Sampler { temperature_q16: options.temperature, top_k: options.top_k, top_p_q16: options.top_p }
+            Sampler {
+                temperature_q16: options.temperature,
+                top_k: options.top_k,
+                top_p_q16: options.top_p,
+            }
         },
         seed: options.seed,
     })
@@ -48,7 +56,9 @@ pub fn job(
 
 /// Text of output ids.
 pub fn text(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String, Failure> {
-    tokenizer.decode(ids).map_err(|e| Failure::Internal(anyhow::Error::new(e).context("decoding the answer")))
+    tokenizer
+        .decode(ids)
+        .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("decoding the answer")))
 }
 
 /// Tokens a second, for people.
@@ -81,12 +91,16 @@ pub fn run(data: &DataDir, layers: &Layers, args: &InferArgs) -> Result<(), Fail
     // Refused before the model is loaded: the context is in the manifest.
     job.check(model.vocab, model.context)?;
     let mut loaded = Loaded::new(&pack, layers.device(&args.device))?;
-    let mut printer = Printer { stream: tokenizer.stream(), on: !args.json };
+    let mut printer = Printer {
+        stream: tokenizer.stream(),
+        on: !args.json,
+    };
     let run = loaded.answer(&job, &mut |id| printer.push(id))?;
     let text = text(&tokenizer, run.transcript.outputs())?;
     let receipt = Receipt::new(&model.name, job, text, &run)?;
     let path = args.out.clone().unwrap_or_else(|| {
-        data.receipts().join(format!("{}.json", &hex::encode(receipt.id())[..16]))
+        data.receipts()
+            .join(format!("{}.json", &hex::encode(receipt.id())[..16]))
     });
     receipt.write(&path)?;
     report(args.json, &receipt, &run, &loaded.info.name, path)
@@ -118,7 +132,10 @@ fn report(json: bool, receipt: &Receipt, run: &Run, device: &str, path: PathBuf)
             run.took.as_secs_f64()
         );
         println!("trace root  {}", receipt.trace_root);
-        println!("receipt     {} (check it: bitai-miner verify {0})", path.display());
+        println!(
+            "receipt     {} (check it: bitai-miner verify {0})",
+            path.display()
+        );
     }
     Ok(())
 }

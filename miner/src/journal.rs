@@ -101,7 +101,16 @@ pub struct Closed {
 impl Entry {
     /// A job of which nothing is done yet.
     pub fn new(chain_id: u64, hub: Address, job_id: U256, job: Job) -> Self {
-        Self { version: VERSION, chain_id, hub, job_id, job, answer: None, sent: BTreeMap::new(), closed: None }
+        Self {
+            version: VERSION,
+            chain_id,
+            hub,
+            job_id,
+            job,
+            answer: None,
+            sent: BTreeMap::new(),
+            closed: None,
+        }
     }
 }
 
@@ -132,7 +141,10 @@ impl Journal {
         let mut entries = BTreeMap::new();
         for file in fs::read_dir(&dir).map_err(|e| Failure::disk(&dir, e))? {
             let path = file.map_err(|e| Failure::disk(&dir, e))?.path();
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
             if name.starts_with('.') && name.ends_with(".tmp") {
                 // Half-written by a process that died: the file it was to replace is still whole.
                 let _ = fs::remove_file(&path);
@@ -144,11 +156,18 @@ impl Journal {
             let text = fs::read(&path).map_err(|e| Failure::disk(&path, e))?;
             let entry: Entry = serde_json::from_slice(&text).map_err(|e| Failure::disk(&path, e))?;
             if entry.version != VERSION || entry.chain_id != chain_id || entry.hub != hub {
-                return Err(Failure::disk(&path, "belongs to another version, chain or hub; move it away"));
+                return Err(Failure::disk(
+                    &path,
+                    "belongs to another version, chain or hub; move it away",
+                ));
             }
             entries.insert(entry.job_id, entry);
         }
-        Ok(Self { dir, entries, _lock: lock })
+        Ok(Self {
+            dir,
+            entries,
+            _lock: lock,
+        })
     }
 
     /// A job's entry.
@@ -158,7 +177,11 @@ impl Journal {
 
     /// Jobs with something left to do, lowest number first.
     pub fn open_jobs(&self) -> Vec<U256> {
-        self.entries.values().filter(|e| e.closed.is_none()).map(|e| e.job_id).collect()
+        self.entries
+            .values()
+            .filter(|e| e.closed.is_none())
+            .map(|e| e.job_id)
+            .collect()
     }
 
     /// Every entry.
@@ -184,7 +207,9 @@ impl Journal {
 
     /// Changes an entry and writes it; does nothing where there is none.
     pub fn update(&mut self, job_id: &U256, change: impl FnOnce(&mut Entry)) -> Result<(), Failure> {
-        let Some(mut entry) = self.entries.get(job_id).cloned() else { return Ok(()) };
+        let Some(mut entry) = self.entries.get(job_id).cloned() else {
+            return Ok(());
+        };
         change(&mut entry);
         self.put(entry)
     }
@@ -193,7 +218,9 @@ impl Journal {
     pub fn cursor(&self) -> Result<Option<Cursor>, Failure> {
         let path = self.dir.join("cursor.json");
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| Failure::disk(&path, e)),
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Failure::disk(&path, e)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Failure::disk(&path, e)),
         }
@@ -227,7 +254,12 @@ mod tests {
     }
 
     fn open(dir: &tempfile::TempDir) -> Result<Journal, Failure> {
-        Journal::open(dir.path(), 22216, Address::repeat_byte(5), Address::repeat_byte(6))
+        Journal::open(
+            dir.path(),
+            22216,
+            Address::repeat_byte(5),
+            Address::repeat_byte(6),
+        )
     }
 
     #[test]
@@ -236,16 +268,33 @@ mod tests {
         let mut journal = open(&dir).unwrap();
         journal.put(entry(3)).unwrap();
         journal.put(entry(1)).unwrap();
-        let signed = Signed { hash: B256::repeat_byte(7), nonce: 4, attempt: 0, raw: Bytes::from_static(b"raw") };
+        let signed = Signed {
+            hash: B256::repeat_byte(7),
+            nonce: 4,
+            attempt: 0,
+            raw: Bytes::from_static(b"raw"),
+        };
         journal
             .update(&U256::from(3), |e| {
-                e.answer = Some(Answer { output_ids: vec![9], trace_root: B256::ZERO, transcript: Bytes::new() });
+                e.answer = Some(Answer {
+                    output_ids: vec![9],
+                    trace_root: B256::ZERO,
+                    transcript: Bytes::new(),
+                });
                 e.sent.insert(Step::Commit, signed.clone());
             })
             .unwrap();
-        let closed = Closed { why: "paid".into(), height: 9 };
-        journal.update(&U256::from(1), |e| e.closed = Some(closed)).unwrap();
-        let cursor = Cursor { next_height: 8, parent: B256::repeat_byte(2) };
+        let closed = Closed {
+            why: "paid".into(),
+            height: 9,
+        };
+        journal
+            .update(&U256::from(1), |e| e.closed = Some(closed))
+            .unwrap();
+        let cursor = Cursor {
+            next_height: 8,
+            parent: B256::repeat_byte(2),
+        };
         journal.set_cursor(cursor).unwrap();
         drop(journal);
 

@@ -99,7 +99,9 @@ fn files(data: &DataDir) -> Result<Vec<(String, PathBuf)>, Failure> {
 /// Every readable pack; a damaged one is an error of its own line, so that it hides no other.
 pub fn list(data: &DataDir) -> Result<Vec<Result<Listed, Failure>>, Failure> {
     let open = |(name, path): (String, PathBuf)| {
-        Pack::open(&path).map(|pack| listed(name, &pack)).map_err(pack_failure)
+        Pack::open(&path)
+            .map(|pack| listed(name, &pack))
+            .map_err(pack_failure)
     };
     Ok(files(data)?.into_iter().map(open).collect())
 }
@@ -128,7 +130,12 @@ pub fn open(data: &DataDir, named: Option<&str>) -> Result<(Listed, Pack), Failu
         None => match all.as_slice() {
             [(name, path)] => (name.clone(), Pack::open(path).map_err(pack_failure)?),
             [] => return Err(missing("imported")),
-            _ => return Err(Failure::Usage(format!("several models here; name one with --model ({})", missing("")))),
+            _ => {
+                return Err(Failure::Usage(format!(
+                    "several models here; name one with --model ({})",
+                    missing("")
+                )));
+            }
         },
     };
     verify(&pack)?;
@@ -155,17 +162,29 @@ pub fn tokenizer(pack: &Pack) -> Result<Tokenizer, Failure> {
 
 /// A name from a file's name: lower case, without directory, extension and quantisation.
 pub fn name_of(file: &Path) -> String {
-    let stem = file.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let stem = file
+        .file_stem()
+        .map(|s| s.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
     let is_quantisation = |s: &str| {
         ["iq", "bf", "q", "f"].iter().any(|p| {
-            s.strip_prefix(p).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            s.strip_prefix(p)
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         })
     };
     let base = match stem.rsplit_once('.') {
         Some((base, last)) if is_quantisation(last) => base,
         _ => &stem,
     };
-    base.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect()
+    base.chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .collect()
 }
 
 /// Imports a GGUF file.
@@ -179,7 +198,9 @@ pub fn import(
 ) -> Result<Listed, Failure> {
     let name = name.unwrap_or_else(|| name_of(file));
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
-        return Err(Failure::Usage(format!("`{name}` is no model name; choose one with --name")));
+        return Err(Failure::Usage(format!(
+            "`{name}` is no model name; choose one with --name"
+        )));
     }
     let target = data.models().join(format!("{name}.{EXTENSION}"));
     if target.exists() && !force {
@@ -192,7 +213,11 @@ pub fn import(
         Profile::A => PackProfile::A,
         Profile::B => PackProfile::B,
     };
-    let options = ImportOptions { profile, threads: threads.unwrap_or(0), ..Default::default() };
+    let options = ImportOptions {
+        profile,
+        threads: threads.unwrap_or(0),
+        ..Default::default()
+    };
     let bar = progress::bar(0, "importing");
     let result = import_gguf(file, &target, &options, &mut |done, all| {
         bar.set_length(all);
@@ -202,7 +227,15 @@ pub fn import(
     result.map_err(|e| match e {
         bitai_model::import::ImportError::Io { path, source } if path != file => Failure::disk(path, source),
         bitai_model::import::ImportError::Pack(e) => pack_failure(e),
-        e => Failure::ModelFile { path: file.to_owned(), why: e.to_string() },
+        e => {
+            // Some of these name the file themselves.
+            let (words, name) = (e.to_string(), format!("{}: ", file.display()));
+            let why = words.strip_prefix(&name).unwrap_or(&words).to_owned();
+            Failure::ModelFile {
+                path: file.to_owned(),
+                why,
+            }
+        }
     })?;
     let pack = Pack::open(&target).map_err(pack_failure)?;
     Ok(listed(name, &pack))

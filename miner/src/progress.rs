@@ -19,7 +19,8 @@ pub fn bar(total: u64, what: &'static str) -> ProgressBar {
 pub fn spinner(what: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     bar.set_style(
-        ProgressStyle::with_template("{spinner} {msg} {elapsed}").expect("the template is constant and well-formed"),
+        ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+            .expect("the template is constant and well-formed"),
     );
     bar.set_message(what);
     bar.enable_steady_tick(Duration::from_millis(200));

@@ -37,7 +37,10 @@ pub struct Receipt {
 impl Receipt {
     /// The receipt of a run.
     pub fn new(model: &str, job: Job, text: String, run: &Run) -> Result<Self, Failure> {
-        let transcript = run.transcript.encode().map_err(|e| Failure::Internal(anyhow::Error::new(e)))?;
+        let transcript = run
+            .transcript
+            .encode()
+            .map_err(|e| Failure::Internal(anyhow::Error::new(e)))?;
         Ok(Self {
             version: VERSION,
             model: model.to_owned(),
@@ -56,7 +59,10 @@ impl Receipt {
 
     /// Reads a receipt; its numbers are claims until they are checked.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let bad = |why: String| Failure::Receipt { path: path.into(), why };
+        let bad = |why: String| Failure::Receipt {
+            path: path.into(),
+            why,
+        };
         let len = std::fs::metadata(path).map_err(|e| bad(e.to_string()))?.len();
         if len > BYTES_MAX {
             return Err(bad(format!("{len} bytes; at most {BYTES_MAX} are read")));
@@ -64,7 +70,10 @@ impl Receipt {
         let text = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
         let receipt: Self = serde_json::from_slice(&text).map_err(|e| bad(format!("not a receipt: {e}")))?;
         if receipt.version != VERSION {
-            return Err(bad(format!("version {}, this program reads {VERSION}", receipt.version)));
+            return Err(bad(format!(
+                "version {}, this program reads {VERSION}",
+                receipt.version
+            )));
         }
         Ok(receipt)
     }
@@ -120,7 +129,12 @@ mod tests {
     fn rejects_another_version_unknown_fields_and_a_missing_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.json");
-        Receipt { version: 2, ..receipt() }.write(&path).unwrap();
+        Receipt {
+            version: 2,
+            ..receipt()
+        }
+        .write(&path)
+        .unwrap();
         assert_eq!(Receipt::read(&path).unwrap_err().code(), 16);
         let mut json = serde_json::to_value(receipt()).unwrap();
         json["extra"] = 1.into();

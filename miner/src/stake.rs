@@ -18,20 +18,33 @@ pub const INCLUSION_TIMEOUT: Duration = Duration::from_secs(3 * 3600);
 
 /// Refuses an account that cannot pay `want`.
 pub async fn check_balance(hub: &Hub, who: Address, want: U256) -> Result<(), Failure> {
-    let have = hub.node().balance(who).await.map_err(|e| e.into_failure("eth_getBalance"))?;
-    if have < want { Err(Failure::Balance { who, have, want }) } else { Ok(()) }
+    let have = hub
+        .node()
+        .balance(who)
+        .await
+        .map_err(|e| e.into_failure("eth_getBalance"))?;
+    if have < want {
+        Err(Failure::Balance { who, have, want })
+    } else {
+        Ok(())
+    }
 }
 
 /// Adds `wei` to the sender's stake and waits until it counts.
 pub async fn add(hub: &Hub, sender: &Sender, wei: U256) -> Result<(), Failure> {
     check_balance(hub, sender.address(), wei).await?;
-    sender.execute(&hub.stake(wei), "stake", INCLUSION_TIMEOUT).await?;
+    sender
+        .execute(&hub.stake(wei), "stake", INCLUSION_TIMEOUT)
+        .await?;
     Ok(())
 }
 
 /// Wei at stake.
 pub async fn staked(hub: &Hub, who: Address) -> Result<U256, Failure> {
-    let neuron = hub.neuron(who).await.map_err(|e| e.into_failure("reading the stake"))?;
+    let neuron = hub
+        .neuron(who)
+        .await
+        .map_err(|e| e.into_failure("reading the stake"))?;
     Ok(neuron.stake.to())
 }
 
@@ -47,6 +60,10 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &StakeArgs) -> Result<()
     let result = add(&hub, &sender, args.amount).await;
     spinner.finish_and_clear();
     result?;
-    println!("{} has {} wei at stake", sender.address(), staked(&hub, sender.address()).await?);
+    println!(
+        "{} has {} wei at stake",
+        sender.address(),
+        staked(&hub, sender.address()).await?
+    );
     Ok(())
 }

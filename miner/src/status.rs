@@ -3,14 +3,7 @@
 use alloy_primitives::{Address, U256};
 use serde::Serialize;
 
-use crate::{
-    chain::Hub,
-    cli::StatusArgs,
-    config::Layers,
-    datadir::DataDir,
-    exit::Failure,
-    models, wallet,
-};
+use crate::{chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, wallet};
 
 /// A neuron on a chain.
 #[derive(Debug, Clone, Serialize)]
@@ -31,18 +24,31 @@ pub struct Standing {
 
 /// Reads a neuron's standing.
 pub async fn standing(data: &DataDir, hub: &Hub, address: Address) -> Result<Standing, Failure> {
-    let neuron = hub.neuron(address).await.map_err(|e| e.into_failure("reading the stake"))?;
-    let params = hub.params().await.map_err(|e| e.into_failure("reading the hub's constants"))?;
+    let neuron = hub
+        .neuron(address)
+        .await
+        .map_err(|e| e.into_failure("reading the stake"))?;
+    let params = hub
+        .params()
+        .await
+        .map_err(|e| e.into_failure("reading the hub's constants"))?;
     let mut serves = Vec::new();
     for model in models::list(data)?.into_iter().flatten() {
-        let offers = hub.offers(model.model_root).await.map_err(|e| e.into_failure("reading offers"))?;
+        let offers = hub
+            .offers(model.model_root)
+            .await
+            .map_err(|e| e.into_failure("reading offers"))?;
         if offers.iter().any(|o| o.neuron == address) {
             serves.push(model.name);
         }
     }
     Ok(Standing {
         address,
-        balance: hub.node().balance(address).await.map_err(|e| e.into_failure("eth_getBalance"))?,
+        balance: hub
+            .node()
+            .balance(address)
+            .await
+            .map_err(|e| e.into_failure("eth_getBalance"))?,
         stake: neuron.stake.to(),
         locked: neuron.locked.to(),
         stake_min: params.minStake.to(),
@@ -61,18 +67,40 @@ fn address(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Result<Address
 pub async fn run(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Result<(), Failure> {
     let who = address(data, layers, args)?;
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let node = hub.node().status().await.map_err(|e| e.into_failure("bitai_status"))?;
+    let node = hub
+        .node()
+        .status()
+        .await
+        .map_err(|e| e.into_failure("bitai_status"))?;
     let neuron = standing(data, &hub, who).await?;
     if args.json {
         println!("{}", serde_json::json!({ "node": node, "neuron": neuron }));
         return Ok(());
     }
-    println!("node        {} (chain {}, Bitcoin {})", hub.node().url(), node.chain_id, node.network);
-    println!("height      {} (Bitcoin {}, tip {})", node.height, node.bitcoin_height, node.bitcoin_tip);
+    println!(
+        "node        {} (chain {}, Bitcoin {})",
+        hub.node().url(),
+        node.chain_id,
+        node.network
+    );
+    println!(
+        "height      {} (Bitcoin {}, tip {})",
+        node.height, node.bitcoin_height, node.bitcoin_tip
+    );
     println!("neuron      {}", neuron.address);
     println!("balance     {} wei", neuron.balance);
-    println!("stake       {} wei, {} locked, {} needed", neuron.stake, neuron.locked, neuron.stake_min);
-    println!("serves      {}", if neuron.serves.is_empty() { "nothing".into() } else { neuron.serves.join(", ") });
+    println!(
+        "stake       {} wei, {} locked, {} needed",
+        neuron.stake, neuron.locked, neuron.stake_min
+    );
+    println!(
+        "serves      {}",
+        if neuron.serves.is_empty() {
+            "nothing".into()
+        } else {
+            neuron.serves.join(", ")
+        }
+    );
     Ok(())
 }
 
@@ -90,30 +118,57 @@ pub async fn doctor(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Resul
     for model in models::list(data)? {
         let checked = model.and_then(|m| models::open(data, Some(&m.name)));
         healthy += usize::from(checked.is_ok());
-        say("model", checked.map(|(m, _)| format!("{} matches its root {:#x}", m.name, m.model_root)));
+        say(
+            "model",
+            checked.map(|(m, _)| format!("{} matches its root {:#x}", m.name, m.model_root)),
+        );
     }
     if healthy == 0 {
         let dir = data.models();
-        say("model", Err(Failure::NoModel { name: "imported".into(), dir, have: "none".into() }));
+        say(
+            "model",
+            Err(Failure::NoModel {
+                name: "imported".into(),
+                dir,
+                have: "none".into(),
+            }),
+        );
     }
     let who = address(data, layers, args);
-    say("key", who.as_ref().map(ToString::to_string).map_err(|e| Failure::Keystore {
-        path: data.keys(),
-        why: e.to_string(),
-    }));
+    say(
+        "key",
+        who.as_ref()
+            .map(ToString::to_string)
+            .map_err(|e| Failure::Keystore {
+                path: data.keys(),
+                why: e.to_string(),
+            }),
+    );
     match Hub::connect(&layers.chain(&args.chain)).await {
         Err(failure) => say("node", Err(failure)),
         Ok(hub) => {
-            let words = format!("{} on chain {}, hub {}", hub.node().url(), hub.node().chain_id(), hub.address());
+            let words = format!(
+                "{} on chain {}, hub {}",
+                hub.node().url(),
+                hub.node().chain_id(),
+                hub.address()
+            );
             say("node", Ok(words));
             if let Ok(who) = who {
                 let standing = standing(data, &hub, who).await;
-                say("stake", standing.and_then(|s| {
-                    if s.stake < s.stake_min {
-                        return Err(Failure::Stake { who, have: s.stake, want: s.stake_min });
-                    }
-                    Ok(format!("{} wei, serves {}", s.stake, s.serves.join(", ")))
-                }));
+                say(
+                    "stake",
+                    standing.and_then(|s| {
+                        if s.stake < s.stake_min {
+                            return Err(Failure::Stake {
+                                who,
+                                have: s.stake,
+                                want: s.stake_min,
+                            });
+                        }
+                        Ok(format!("{} wei, serves {}", s.stake, s.serves.join(", ")))
+                    }),
+                );
             }
         }
     }

@@ -9,15 +9,8 @@ use bitai_types::Job;
 use serde::Serialize;
 
 use crate::{
-    chain::Hub,
-    cli::VerifyArgs,
-    config::Layers,
-    datadir::DataDir,
-    engine::Loaded,
-    exit::Failure,
-    infer::rate,
-    models,
-    receipt::Receipt,
+    chain::Hub, cli::VerifyArgs, config::Layers, datadir::DataDir, engine::Loaded, exit::Failure,
+    infer::rate, models, receipt::Receipt,
 };
 
 /// An answer that someone claims.
@@ -68,20 +61,32 @@ pub fn check(loaded: &mut Loaded, claim: &Claim) -> Result<Checked, Failure> {
     };
     let vocab = loaded.engine().program().vocab;
     if let Err(e) = claim.job.check_output(&claim.output_ids, vocab) {
-        return Ok(finding(false, format!("no answer to this job: {e}"), None, 0, 0.0));
+        return Ok(finding(
+            false,
+            format!("no answer to this job: {e}"),
+            None,
+            0,
+            0.0,
+        ));
     }
     let run = loaded.recheck(&claim.job, &claim.output_ids)?;
     let verdict = compare(claim.trace_root, &run.transcript, claim.transcript.as_ref())
         .map_err(|e| Failure::Internal(anyhow::Error::new(e)))?;
     let mut words = verdict.to_string();
     // Other tokens than the claimed ones say where, even without the claimant's transcript.
-    let other = run.transcript.outputs().iter().zip(&claim.output_ids).position(|(mine, theirs)| mine != theirs);
+    let other = run
+        .transcript
+        .outputs()
+        .iter()
+        .zip(&claim.output_ids)
+        .position(|(mine, theirs)| mine != theirs);
     if verdict != Verdict::Same
         && let Some(at) = other
     {
         words.push_str(&format!(
             "; output token {at} should be {}, not {}",
-            run.transcript.outputs()[at], claim.output_ids[at]
+            run.transcript.outputs()[at],
+            claim.output_ids[at]
         ));
     }
     Ok(finding(
@@ -109,9 +114,15 @@ async fn claims(layers: &Layers, args: &VerifyArgs) -> Result<Vec<Claim>, Failur
     };
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let posted = hub.find(job_id).await?;
-    let revealed = hub.revealed(job_id).await.map_err(|e| e.into_failure("reading the answers"))?;
+    let revealed = hub
+        .revealed(job_id)
+        .await
+        .map_err(|e| e.into_failure("reading the answers"))?;
     if revealed.is_empty() {
-        return Err(Failure::Unanswered { job: job_id, why: "nobody has revealed an answer yet".into() });
+        return Err(Failure::Unanswered {
+            job: job_id,
+            why: "nobody has revealed an answer yet".into(),
+        });
     }
     let claim = |r: crate::chain::hub::Revealed| Claim {
         job: posted.job.clone(),
@@ -138,7 +149,10 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &VerifyArgs) -> Result<(
         spinner.finish_and_clear();
         let checked = checked?;
         if args.json {
-            println!("{}", serde_json::json!({ "model": model.name, "result": checked }));
+            println!(
+                "{}",
+                serde_json::json!({ "model": model.name, "result": checked })
+            );
         } else {
             print(&model.name, &loaded.info.name, claim, &checked);
         }
@@ -154,15 +168,29 @@ fn print(model: &str, device: &str, claim: &Claim, checked: &Checked) {
         println!("neuron      {neuron}");
     }
     println!("model       {model} ({:#x})", claim.job.model_root);
-    println!("tokens      {} in, {} out", claim.job.input_ids.len(), claim.output_ids.len());
+    println!(
+        "tokens      {} in, {} out",
+        claim.job.input_ids.len(),
+        claim.output_ids.len()
+    );
     println!("claimed     {}", checked.claimed);
     if let Some(computed) = checked.computed {
         println!("computed    {computed}");
         println!(
             "speed       {:.1} positions/s in {:.1} s on {device}",
-            rate(checked.positions, std::time::Duration::from_secs_f64(checked.seconds)),
+            rate(
+                checked.positions,
+                std::time::Duration::from_secs_f64(checked.seconds)
+            ),
             checked.seconds
         );
     }
-    println!("verdict     {}", if checked.ok { "OK: same trace root" } else { checked.finding.as_str() });
+    println!(
+        "verdict     {}",
+        if checked.ok {
+            "OK: same trace root"
+        } else {
+            checked.finding.as_str()
+        }
+    );
 }

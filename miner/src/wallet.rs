@@ -35,7 +35,10 @@ struct Public {
 }
 
 fn bad(path: &Path, why: impl std::fmt::Display) -> Failure {
-    Failure::Keystore { path: path.into(), why: why.to_string() }
+    Failure::Keystore {
+        path: path.into(),
+        why: why.to_string(),
+    }
 }
 
 /// File of a key: a path as it is, a name inside the data directory.
@@ -58,7 +61,10 @@ pub fn choose(data: &DataDir, key: &KeyArgs) -> Result<PathBuf, Failure> {
         };
     }
     match list(data)?.as_slice() {
-        [] => Err(bad(&data.keys(), "no keys here. Make one: bitai-miner wallet new")),
+        [] => Err(bad(
+            &data.keys(),
+            "no keys here. Make one: bitai-miner wallet new",
+        )),
         [one] => Ok(one.path.clone()),
         many => many
             .iter()
@@ -80,8 +86,15 @@ pub fn list(data: &DataDir) -> Result<Vec<Listed>, Failure> {
     for entry in entries {
         let path = entry.map_err(|e| Failure::disk(&dir, e))?.path();
         if path.extension().is_some_and(|e| e == "json") {
-            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            keys.push(Listed { name, address: address(&path)?, path });
+            let name = path
+                .file_stem()
+                .map(|s| s.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            keys.push(Listed {
+                name,
+                address: address(&path)?,
+                path,
+            });
         }
     }
     keys.sort_by(|a, b| a.name.cmp(&b.name));
@@ -91,7 +104,8 @@ pub fn list(data: &DataDir) -> Result<Vec<Listed>, Failure> {
 /// The address that a keystore file names; no password needed.
 pub fn address(path: &Path) -> Result<Address, Failure> {
     let text = fs::read_to_string(path).map_err(|e| bad(path, e))?;
-    let public: Public = serde_json::from_str(&text).map_err(|e| bad(path, format!("not a v3 keystore: {e}")))?;
+    let public: Public =
+        serde_json::from_str(&text).map_err(|e| bad(path, format!("not a v3 keystore: {e}")))?;
     public
         .address
         .ok_or_else(|| bad(path, "names no address"))?
@@ -100,13 +114,27 @@ pub fn address(path: &Path) -> Result<Address, Failure> {
 }
 
 /// Encrypts `signer` as `keys/NAME.json`, mode 600; refuses to replace a key.
-pub fn store(data: &DataDir, name: &str, signer: &PrivateKeySigner, password: &str) -> Result<PathBuf, Failure> {
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
-        return Err(Failure::Usage(format!("key name `{name}`: use letters, digits, - and _")));
+pub fn store(
+    data: &DataDir,
+    name: &str,
+    signer: &PrivateKeySigner,
+    password: &str,
+) -> Result<PathBuf, Failure> {
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
+        return Err(Failure::Usage(format!(
+            "key name `{name}`: use letters, digits, - and _"
+        )));
     }
     let path = data.keys().join(format!("{name}.json"));
     if path.exists() {
-        return Err(bad(&path, "exists already; a key is never replaced. Choose another name"));
+        return Err(bad(
+            &path,
+            "exists already; a key is never replaced. Choose another name",
+        ));
     }
     // alloy writes with the process's umask: into a directory of our own first, then out with mode 600.
     make_dir(&data.keys())?;
@@ -132,7 +160,11 @@ struct Nest(PathBuf);
 
 impl Nest {
     fn new(parent: &Path) -> Result<Self, Failure> {
-        let dir = parent.join(format!(".new-{}-{:016x}", std::process::id(), rand::random::<u64>()));
+        let dir = parent.join(format!(
+            ".new-{}-{:016x}",
+            std::process::id(),
+            rand::random::<u64>()
+        ));
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -157,7 +189,10 @@ pub fn unlock(path: &Path, password: &str) -> Result<PrivateKeySigner, Failure> 
     if let Ok(named) = address(path)
         && named != signer.address()
     {
-        return Err(bad(path, format!("names {named} but holds the key of {}", signer.address())));
+        return Err(bad(
+            path,
+            format!("names {named} but holds the key of {}", signer.address()),
+        ));
     }
     Ok(signer)
 }
@@ -167,13 +202,19 @@ fn check_kdf(path: &Path, text: &str) -> Result<(), Failure> {
     let json: serde_json::Value =
         serde_json::from_str(text).map_err(|e| bad(path, format!("not a v3 keystore: {e}")))?;
     let crypto = json.get("crypto").or_else(|| json.get("Crypto"));
-    let params = crypto.and_then(|c| c.get("kdfparams")).ok_or_else(|| bad(path, "not a v3 keystore: no kdfparams"))?;
+    let params = crypto
+        .and_then(|c| c.get("kdfparams"))
+        .ok_or_else(|| bad(path, "not a v3 keystore: no kdfparams"))?;
     let num = |k: &str| params.get(k).and_then(serde_json::Value::as_u64);
     if let Some(n) = num("n") {
         let fits = n.is_power_of_two() && (2..=1 << 20).contains(&n);
-        let small = num("r").is_some_and(|r| (1..=32).contains(&r)) && num("p").is_some_and(|p| (1..=16).contains(&p));
+        let small = num("r").is_some_and(|r| (1..=32).contains(&r))
+            && num("p").is_some_and(|p| (1..=16).contains(&p));
         if !fits || !small {
-            return Err(bad(path, "scrypt parameters out of range (n a power of two up to 2^20, r to 32, p to 16)"));
+            return Err(bad(
+                path,
+                "scrypt parameters out of range (n a power of two up to 2^20, r to 32, p to 16)",
+            ));
         }
     }
     Ok(())
@@ -187,7 +228,9 @@ pub fn password(file: Option<&Path>, twice: bool) -> Result<String, Failure> {
     }
     let ask = |prompt: &str| {
         rpassword::prompt_password(prompt).map_err(|e| {
-            Failure::Usage(format!("no terminal to ask for a password ({e}); use --password-file FILE"))
+            Failure::Usage(format!(
+                "no terminal to ask for a password ({e}); use --password-file FILE"
+            ))
         })
     };
     let first = ask("Password: ")?;
@@ -206,7 +249,9 @@ pub fn open(data: &DataDir, key: &KeyArgs) -> Result<PrivateKeySigner, Failure> 
 /// A private key as hex text, with or without 0x.
 pub fn parse_key(text: &str) -> Result<PrivateKeySigner, Failure> {
     // The text itself never gets into the message.
-    text.trim().parse().map_err(|_| Failure::Usage("the private key is not 64 hex digits of a valid key".into()))
+    text.trim()
+        .parse()
+        .map_err(|_| Failure::Usage("the private key is not 64 hex digits of a valid key".into()))
 }
 
 #[cfg(test)]
@@ -229,10 +274,18 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
-        assert!(!fs::read_to_string(&path).unwrap().contains(&hex::encode(signer.to_bytes())));
+        assert!(
+            !fs::read_to_string(&path)
+                .unwrap()
+                .contains(&hex::encode(signer.to_bytes()))
+        );
         assert_eq!(unlock(&path, "secret").unwrap().address(), signer.address());
         assert_eq!(list(&data).unwrap()[0].address, signer.address());
-        assert_eq!(fs::read_dir(data.keys()).unwrap().count(), 1, "only the keystore stays");
+        assert_eq!(
+            fs::read_dir(data.keys()).unwrap().count(),
+            1,
+            "only the keystore stays"
+        );
     }
 
     #[test]

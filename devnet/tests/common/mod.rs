@@ -41,7 +41,10 @@ pub(crate) fn options(dir: &Path, neuron: bool) -> Options {
         model: Some(MODEL.into()),
         gguf: None,
         neuron,
-        device: config::Device { kind: DeviceKind::Cpu, threads: 2 },
+        device: config::Device {
+            kind: DeviceKind::Cpu,
+            threads: 2,
+        },
         block_interval_ms: None,
     }
 }
@@ -54,7 +57,11 @@ pub(crate) fn job(devnet: &Devnet, prompt: u32, max_new: u32) -> Job {
         input_ids: (0..prompt).map(|i| (i * 37 + 11) % devnet.model.vocab).collect(),
         max_new,
         stop_ids: vec![],
-        sampler: Sampler { temperature_q16: 65536, top_k: 40, top_p_q16: 60000 },
+        sampler: Sampler {
+            temperature_q16: 65536,
+            top_k: 40,
+            top_p_q16: 60000,
+        },
         seed: 42,
     }
 }

@@ -78,15 +78,29 @@ impl Hub {
     pub async fn connect(chain: &Chain) -> Result<Self, Failure> {
         let node = Arc::new(Node::connect(chain).await?);
         let hub = chain.hub.ok_or_else(|| {
-            Failure::Usage("no hub address: name it with --hub (a devnet prints it), BITAI_HUB or config.toml".into())
+            Failure::Usage(
+                "no hub address: name it with --hub (a devnet prints it), BITAI_HUB or config.toml".into(),
+            )
         })?;
-        for (what, flag, address) in [("WorkerHub", "hub", Some(hub)), ("ModelRegistry", "registry", chain.registry)] {
+        for (what, flag, address) in [
+            ("WorkerHub", "hub", Some(hub)),
+            ("ModelRegistry", "registry", chain.registry),
+        ] {
             let Some(address) = address else { continue };
-            if node.code(address).await.map_err(|e| e.into_failure("eth_getCode"))?.is_empty() {
+            if node
+                .code(address)
+                .await
+                .map_err(|e| e.into_failure("eth_getCode"))?
+                .is_empty()
+            {
                 return Err(Failure::NoContract { what, address, flag });
             }
         }
-        Ok(Self { node, hub, registry: chain.registry })
+        Ok(Self {
+            node,
+            hub,
+            registry: chain.registry,
+        })
     }
 
     /// The nodes.
@@ -107,7 +121,10 @@ impl Hub {
         };
         let bytes = self.node.call(request).await?;
         C::abi_decode_returns(&bytes).map_err(|e| {
-            Refusal::Down(Failure::Internal(anyhow::anyhow!("{} returned what is not its type: {e}", C::SIGNATURE)))
+            Refusal::Down(Failure::Internal(anyhow::anyhow!(
+                "{} returned what is not its type: {e}",
+                C::SIGNATURE
+            )))
         })
     }
 
@@ -120,19 +137,29 @@ impl Hub {
     pub async fn job(&self, job_id: U256) -> Result<Option<HubJob>, Refusal> {
         match self.read(self.hub, WorkerHub::jobCall { jobId: job_id }).await {
             Ok(job) => Ok(Some(job)),
-            Err(Refusal::Said { data: Some(data), .. }) if is_error::<WorkerHub::UnknownJob>(&data) => Ok(None),
+            Err(Refusal::Said { data: Some(data), .. }) if is_error::<WorkerHub::UnknownJob>(&data) => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
 
     /// A neuron's part in a job.
     pub async fn slot(&self, job_id: U256, neuron: Address) -> Result<Slot, Refusal> {
-        self.read(self.hub, WorkerHub::slotCall { jobId: job_id, neuron_: neuron }).await
+        self.read(
+            self.hub,
+            WorkerHub::slotCall {
+                jobId: job_id,
+                neuron_: neuron,
+            },
+        )
+        .await
     }
 
     /// All parts of a job.
     pub async fn slots(&self, job_id: U256) -> Result<Vec<Slot>, Refusal> {
-        self.read(self.hub, WorkerHub::assignedCall { jobId: job_id }).await
+        self.read(self.hub, WorkerHub::assignedCall { jobId: job_id })
+            .await
     }
 
     /// Who would be drawn now.
@@ -147,7 +174,13 @@ impl Hub {
 
     /// Everyone who serves a model.
     pub async fn offers(&self, model_root: B256) -> Result<Vec<Offer>, Refusal> {
-        self.read(self.hub, WorkerHub::offersCall { modelRoot: model_root }).await
+        self.read(
+            self.hub,
+            WorkerHub::offersCall {
+                modelRoot: model_root,
+            },
+        )
+        .await
     }
 
     /// Least fee for a job now, 0 where too few neurons can be drawn.
@@ -163,10 +196,22 @@ impl Hub {
 
     /// The registry's line about a model, or `None` where it is not registered.
     pub async fn model(&self, model_root: B256) -> Result<Option<Model>, Refusal> {
-        let Some(registry) = self.registry else { return Ok(None) };
-        match self.read(registry, ModelRegistry::modelCall { modelRoot: model_root }).await {
+        let Some(registry) = self.registry else {
+            return Ok(None);
+        };
+        match self
+            .read(
+                registry,
+                ModelRegistry::modelCall {
+                    modelRoot: model_root,
+                },
+            )
+            .await
+        {
             Ok(model) => Ok(Some(model)),
-            Err(Refusal::Said { data: Some(data), .. }) if is_error::<ModelRegistry::UnknownModel>(&data) => Ok(None),
+            Err(Refusal::Said { data: Some(data), .. }) if is_error::<ModelRegistry::UnknownModel>(&data) => {
+                Ok(None)
+            }
             Err(e) => Err(e),
         }
     }
@@ -176,7 +221,11 @@ impl Hub {
         let mut start = from;
         while start <= to {
             let end = to.min(start.saturating_add(LOG_SPAN - 1));
-            logs.extend(self.node.logs(&filter.clone().from_block(start).to_block(end)).await?);
+            logs.extend(
+                self.node
+                    .logs(&filter.clone().from_block(start).to_block(end))
+                    .await?,
+            );
             start = end + 1;
         }
         Ok(logs)
@@ -190,12 +239,19 @@ impl Hub {
             .address(self.hub)
             .event_signature(WorkerHub::JobPosted::SIGNATURE_HASH)
             .topic3(models.to_vec());
-        Ok(self.events(filter, from, to).await?.iter().filter_map(read_posted).collect())
+        Ok(self
+            .events(filter, from, to)
+            .await?
+            .iter()
+            .filter_map(read_posted)
+            .collect())
     }
 
     /// Everything that was ever emitted about one job, oldest first.
     async fn job_logs(&self, job_id: U256) -> Result<Vec<Log>, Refusal> {
-        let Some(job) = self.job(job_id).await? else { return Ok(Vec::new()) };
+        let Some(job) = self.job(job_id).await? else {
+            return Ok(Vec::new());
+        };
         let filter = Filter::new().address(self.hub).topic1(B256::from(job_id));
         let tip = self.node.height().await?;
         self.events(filter, job.postedAt, tip).await
@@ -203,8 +259,13 @@ impl Hub {
 
     /// A job with its ids, from the event that posted it.
     pub async fn find(&self, job_id: U256) -> Result<Posted, Failure> {
-        let logs = self.job_logs(job_id).await.map_err(|e| e.into_failure("reading the job's events"))?;
-        logs.iter().find_map(read_posted).ok_or(Failure::NoJob { job: job_id })
+        let logs = self
+            .job_logs(job_id)
+            .await
+            .map_err(|e| e.into_failure("reading the job's events"))?;
+        logs.iter()
+            .find_map(read_posted)
+            .ok_or(Failure::NoJob { job: job_id })
     }
 
     /// The answers revealed for a job.
@@ -238,13 +299,19 @@ impl Hub {
         ];
         let mut flow: Vec<Flow> = Vec::new();
         for log in self.job_logs(job_id).await? {
-            let (Some(tx), Some(height), Some(topic)) = (log.transaction_hash, log.block_number, log.topic0()) else {
+            let (Some(tx), Some(height), Some(topic)) =
+                (log.transaction_hash, log.block_number, log.topic0())
+            else {
                 continue;
             };
-            let Some((_, event)) = names.iter().find(|(hash, _)| hash == topic) else { continue };
+            let Some((_, event)) = names.iter().find(|(hash, _)| hash == topic) else {
+                continue;
+            };
             match flow.iter_mut().find(|f| f.tx == tx) {
                 // The first commit also draws: both names belong to one transaction.
-                Some(known) if known.event == "assign" && *event == "commit" => known.event = "assign + commit",
+                Some(known) if known.event == "assign" && *event == "commit" => {
+                    known.event = "assign + commit"
+                }
                 Some(_) => {}
                 None => flow.push(Flow { event, tx, height }),
             }
@@ -253,19 +320,31 @@ impl Hub {
     }
 
     fn call_hub<C: alloy::sol_types::SolCall>(&self, call: C, value: U256) -> Call {
-        Call { to: TxKind::Call(self.hub), data: call.abi_encode().into(), value }
+        Call {
+            to: TxKind::Call(self.hub),
+            data: call.abi_encode().into(),
+            value,
+        }
     }
 
     /// Posts a job for `fee` wei.
     pub fn infer(&self, job: &Job, neurons: u8, fee: U256) -> Call {
         let spec = spec_from_job(job);
-        let call = WorkerHub::inferCall { spec, k: neurons, collateral: alloy_primitives::Uint::ZERO };
+        let call = WorkerHub::inferCall {
+            spec,
+            k: neurons,
+            collateral: alloy_primitives::Uint::ZERO,
+        };
         self.call_hub(call, fee)
     }
 
     /// Binds an answer.
     pub fn commit(&self, job_id: U256, job_hash: B256, commitment: B256) -> Call {
-        let call = WorkerHub::commitCall { jobId: job_id, jobHash: job_hash, commitment };
+        let call = WorkerHub::commitCall {
+            jobId: job_id,
+            jobHash: job_hash,
+            commitment,
+        };
         self.call_hub(call, U256::ZERO)
     }
 

@@ -76,7 +76,10 @@ pub struct Node {
 
 impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Node").field("url", &self.url()).field("chain_id", &self.chain_id).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("url", &self.url())
+            .field("chain_id", &self.chain_id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,23 +93,40 @@ impl Node {
             .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("HTTP client")))?;
         let mut endpoints = Vec::new();
         for url in &chain.nodes {
-            let parsed: reqwest::Url =
-                url.parse().map_err(|e| Failure::Usage(format!("node URL `{url}`: {e}")))?;
-            let local = parsed.host_str().is_some_and(|h| h == "127.0.0.1" || h == "localhost" || h == "[::1]");
+            let parsed: reqwest::Url = url
+                .parse()
+                .map_err(|e| Failure::Usage(format!("node URL `{url}`: {e}")))?;
+            let local = parsed
+                .host_str()
+                .is_some_and(|h| h == "127.0.0.1" || h == "localhost" || h == "[::1]");
             let client = RpcClient::new(Http::with_client(http.clone(), parsed), local);
-            endpoints.push(Endpoint { url: url.clone(), provider: RootProvider::new(client) });
+            endpoints.push(Endpoint {
+                url: url.clone(),
+                provider: RootProvider::new(client),
+            });
         }
         if endpoints.is_empty() {
             return Err(Failure::Usage("no node URL".into()));
         }
-        let mut node =
-            Self { endpoints, current: AtomicUsize::new(0), left_first: std::sync::Mutex::new(None), chain_id: 0 };
-        let got = node.request::<_, U64>("eth_chainId", ()).await.map_err(|e| e.into_failure("eth_chainId"))?;
+        let mut node = Self {
+            endpoints,
+            current: AtomicUsize::new(0),
+            left_first: std::sync::Mutex::new(None),
+            chain_id: 0,
+        };
+        let got = node
+            .request::<_, U64>("eth_chainId", ())
+            .await
+            .map_err(|e| e.into_failure("eth_chainId"))?;
         node.chain_id = got.to::<u64>();
         if let Some(want) = chain.chain_id
             && want != node.chain_id
         {
-            return Err(Failure::ChainId { url: node.url(), got: node.chain_id, want });
+            return Err(Failure::ChainId {
+                url: node.url(),
+                got: node.chain_id,
+                want,
+            });
         }
         Ok(node)
     }
@@ -123,7 +143,10 @@ impl Node {
 
     /// Where to start asking: the first node again once it has been left alone long enough.
     fn start(&self) -> usize {
-        let mut left = self.left_first.lock().expect("nothing panics while holding this lock");
+        let mut left = self
+            .left_first
+            .lock()
+            .expect("nothing panics while holding this lock");
         match *left {
             Some(at) if at.elapsed() > RETURN_AFTER => {
                 *left = None;
@@ -141,11 +164,19 @@ impl Node {
             let index = (start + i) % self.endpoints.len();
             let endpoint = &self.endpoints[index];
             // A node that fails over must be on the same chain: a wrong one is as good as none.
-            if self.chain_id != 0 && index != self.current.load(Ordering::Relaxed) && !self.same_chain(endpoint).await {
+            if self.chain_id != 0
+                && index != self.current.load(Ordering::Relaxed)
+                && !self.same_chain(endpoint).await
+            {
                 last = format!("{} is on another chain or down", endpoint.url);
                 continue;
             }
-            match endpoint.provider.client().request::<P, R>(method, params.clone()).await {
+            match endpoint
+                .provider
+                .client()
+                .request::<P, R>(method, params.clone())
+                .await
+            {
                 Ok(answer) => {
                     self.settle_on(index);
                     return Ok(answer);
@@ -164,12 +195,21 @@ impl Node {
                 }
             }
         }
-        let url = self.endpoints.iter().map(|e| e.url.as_str()).collect::<Vec<_>>().join(", ");
+        let url = self
+            .endpoints
+            .iter()
+            .map(|e| e.url.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
         Err(Refusal::Down(Failure::Unreachable { url, why: last }))
     }
 
     async fn same_chain(&self, endpoint: &Endpoint) -> bool {
-        let id = endpoint.provider.client().request::<_, U64>("eth_chainId", ()).await;
+        let id = endpoint
+            .provider
+            .client()
+            .request::<_, U64>("eth_chainId", ())
+            .await;
         id.is_ok_and(|id| id.to::<u64>() == self.chain_id)
     }
 
@@ -178,7 +218,10 @@ impl Node {
         if before != index {
             tracing::warn!(url = self.endpoints[index].url, "now talking to another node");
             if before == 0 {
-                *self.left_first.lock().expect("nothing panics while holding this lock") = Some(Instant::now());
+                *self
+                    .left_first
+                    .lock()
+                    .expect("nothing panics while holding this lock") = Some(Instant::now());
             }
         }
     }
@@ -190,15 +233,19 @@ impl Node {
 
     /// Hash of the block at a height, if there is one.
     pub async fn block_hash(&self, height: u64) -> Result<Option<B256>, Refusal> {
-        let block: Option<serde_json::Value> =
-            self.request("eth_getBlockByNumber", (U64::from(height), false)).await?;
+        let block: Option<serde_json::Value> = self
+            .request("eth_getBlockByNumber", (U64::from(height), false))
+            .await?;
         Ok(block.and_then(|b| b.get("hash")?.as_str()?.parse().ok()))
     }
 
     /// Base fee of the newest block, in wei a gas.
     pub async fn base_fee(&self) -> Result<U256, Refusal> {
-        let block: Option<serde_json::Value> = self.request("eth_getBlockByNumber", ("latest", false)).await?;
-        Ok(block.and_then(|b| b.get("baseFeePerGas")?.as_str()?.parse().ok()).unwrap_or_default())
+        let block: Option<serde_json::Value> =
+            self.request("eth_getBlockByNumber", ("latest", false)).await?;
+        Ok(block
+            .and_then(|b| b.get("baseFeePerGas")?.as_str()?.parse().ok())
+            .unwrap_or_default())
     }
 
     /// Balance in wei.
@@ -213,7 +260,10 @@ impl Node {
 
     /// Transactions of an account that are executed (`latest`) or also waiting (`pending`).
     pub async fn nonce(&self, who: Address, block: &'static str) -> Result<u64, Refusal> {
-        Ok(self.request::<_, U64>("eth_getTransactionCount", (who, block)).await?.to())
+        Ok(self
+            .request::<_, U64>("eth_getTransactionCount", (who, block))
+            .await?
+            .to())
     }
 
     /// Runs a call on the newest state.

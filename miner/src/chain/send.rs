@@ -67,8 +67,16 @@ impl Sender {
             input: call.data.clone().into(),
             ..Default::default()
         };
-        let gas: u64 = self.node.request::<_, U64>("eth_estimateGas", (request,)).await?.to();
-        let tip: u128 = self.node.request::<_, U128>("eth_maxPriorityFeePerGas", ()).await?.to();
+        let gas: u64 = self
+            .node
+            .request::<_, U64>("eth_estimateGas", (request,))
+            .await?
+            .to();
+        let tip: u128 = self
+            .node
+            .request::<_, U128>("eth_maxPriorityFeePerGas", ())
+            .await?
+            .to();
         let base = self.node.base_fee().await?.saturating_to::<u128>();
         // A quarter above the suggestion: the satoshi price may move before the batch is made.
         let tip = tip.max(1).saturating_mul(5) / 4;
@@ -86,15 +94,26 @@ impl Sender {
             input: call.data.clone(),
         };
         let signature = self.signer.sign_hash_sync(&tx.signature_hash()).map_err(|e| {
-            Refusal::Down(Failure::Internal(anyhow::Error::new(e).context("signing a transaction")))
+            Refusal::Down(Failure::Internal(
+                anyhow::Error::new(e).context("signing a transaction"),
+            ))
         })?;
         let envelope = TxEnvelope::from(tx.into_signed(signature));
-        Ok(Signed { hash: *envelope.tx_hash(), nonce, attempt: 0, raw: envelope.encoded_2718().into() })
+        Ok(Signed {
+            hash: *envelope.tx_hash(),
+            nonce,
+            attempt: 0,
+            raw: envelope.encoded_2718().into(),
+        })
     }
 
     /// Sends bytes that were signed before; that the node has them already is success.
     pub async fn broadcast(&self, signed: &Signed) -> Result<(), Refusal> {
-        match self.node.request::<_, B256>("eth_sendRawTransaction", (signed.raw.clone(),)).await {
+        match self
+            .node
+            .request::<_, B256>("eth_sendRawTransaction", (signed.raw.clone(),))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(Refusal::Said { message, .. }) if message.to_lowercase().contains("already known") => Ok(()),
             Err(e) => Err(e),
@@ -116,11 +135,21 @@ impl Sender {
     }
 
     /// Waits until a transaction is executed in a Bitcoin block; re-sends it if the node loses it.
-    pub async fn wait(&self, signed: &Signed, what: &str, timeout: Duration) -> Result<TransactionReceipt, Failure> {
+    pub async fn wait(
+        &self,
+        signed: &Signed,
+        what: &str,
+        timeout: Duration,
+    ) -> Result<TransactionReceipt, Failure> {
         let until = tokio::time::Instant::now() + timeout;
         let mut quiet = 0u32;
         loop {
-            if let Some(receipt) = self.node.receipt(signed.hash).await.map_err(|e| e.into_failure(what))? {
+            if let Some(receipt) = self
+                .node
+                .receipt(signed.hash)
+                .await
+                .map_err(|e| e.into_failure(what))?
+            {
                 if receipt.status() {
                     return Ok(receipt);
                 }
@@ -132,7 +161,11 @@ impl Sender {
             if tokio::time::Instant::now() > until {
                 return Err(Failure::Transaction {
                     what: what.to_owned(),
-                    why: format!("transaction {} was not executed within {} s", signed.hash, timeout.as_secs()),
+                    why: format!(
+                        "transaction {} was not executed within {} s",
+                        signed.hash,
+                        timeout.as_secs()
+                    ),
                 });
             }
             quiet += 1;
@@ -145,7 +178,12 @@ impl Sender {
     }
 
     /// Sends and waits.
-    pub async fn execute(&self, call: &Call, what: &str, timeout: Duration) -> Result<TransactionReceipt, Failure> {
+    pub async fn execute(
+        &self,
+        call: &Call,
+        what: &str,
+        timeout: Duration,
+    ) -> Result<TransactionReceipt, Failure> {
         let signed = self.send(call).await.map_err(|e| e.into_failure(what))?;
         self.wait(&signed, what, timeout).await
     }
@@ -153,9 +191,18 @@ impl Sender {
 
 /// Whether a refusal is about the price, so that a higher one may pass.
 pub fn is_too_cheap(refusal: &Refusal) -> bool {
-    let Refusal::Said { message, .. } = refusal else { return false };
+    let Refusal::Said { message, .. } = refusal else {
+        return false;
+    };
     let message = message.to_lowercase();
-    ["underpriced", "priority fee", "fee too low", "less than block base fee"].iter().any(|w| message.contains(w))
+    [
+        "underpriced",
+        "priority fee",
+        "fee too low",
+        "less than block base fee",
+    ]
+    .iter()
+    .any(|w| message.contains(w))
 }
 
 /// Whether a refusal says that the nonce was used by another transaction.

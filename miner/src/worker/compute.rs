@@ -46,7 +46,10 @@ struct Shared(Arc<Mutex<Transcript>>);
 
 impl Shared {
     fn with<R>(&self, f: impl FnOnce(&mut Transcript) -> R) -> R {
-        f(&mut self.0.lock().expect("one thread uses it, and writing a transcript does not panic"))
+        f(&mut self
+            .0
+            .lock()
+            .expect("one thread uses it, and writing a transcript does not panic"))
     }
 }
 
@@ -77,7 +80,11 @@ impl Computer {
             .name("compute".into())
             .spawn(move || work(loaded, &inbox, &done))
             .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("starting the computing thread")))?;
-        Ok(Self { orders: Some(orders), thread: Some(thread), device: name })
+        Ok(Self {
+            orders: Some(orders),
+            thread: Some(thread),
+            device: name,
+        })
     }
 
     /// The device's name.
@@ -87,7 +94,9 @@ impl Computer {
 
     /// Orders an answer; `false` where the thread has died.
     pub fn order(&self, job_id: U256, job: Job) -> bool {
-        self.orders.as_ref().is_some_and(|orders| orders.send(Order { job_id, job }).is_ok())
+        self.orders
+            .as_ref()
+            .is_some_and(|orders| orders.send(Order { job_id, job }).is_ok())
     }
 }
 
@@ -139,12 +148,25 @@ fn work(mut loaded: Loaded, inbox: &mpsc::Receiver<Order>, done: &UnboundedSende
             };
             match batch.join(request, Box::new(transcript.clone())) {
                 Ok(id) => {
-                    running.insert(id, Running { job_id, job_hash, transcript, since });
+                    running.insert(
+                        id,
+                        Running {
+                            job_id,
+                            job_hash,
+                            transcript,
+                            since,
+                        },
+                    );
                 }
                 Err(e) => {
                     let result = Err(engine_failure(e));
                     // Nobody listens any more: the neuron is ending.
-                    let _ = done.send(Computed { job_id, job_hash, result, took: since.elapsed() });
+                    let _ = done.send(Computed {
+                        job_id,
+                        job_hash,
+                        result,
+                        took: since.elapsed(),
+                    });
                 }
             }
             continue;

@@ -72,7 +72,12 @@ impl Neuron {
     async fn look(&mut self) -> Result<(), Failure> {
         let models: Vec<B256> = self.computers.keys().copied().collect();
         watch::watch(&self.hub, &mut self.journal, &models).await?;
-        let height = self.hub.node().height().await.map_err(|e| e.into_failure("eth_blockNumber"))?;
+        let height = self
+            .hub
+            .node()
+            .height()
+            .await
+            .map_err(|e| e.into_failure("eth_blockNumber"))?;
         for job_id in self.journal.open_jobs() {
             self.advance(job_id, height).await?;
         }
@@ -84,10 +89,15 @@ impl Neuron {
         if self.computing.contains(&job_id) {
             return Ok(());
         }
-        let Some(computer) = self.computers.get(&job.model_root) else { return Ok(()) };
+        let Some(computer) = self.computers.get(&job.model_root) else {
+            return Ok(());
+        };
         tracing::info!(job = %job_id, prompt = job.input_ids.len(), max_new = job.max_new, "drawn; computing");
         if !computer.order(job_id, job.clone()) {
-            return Err(Failure::Device(format!("{}: the computing thread has died", computer.device())));
+            return Err(Failure::Device(format!(
+                "{}: the computing thread has died",
+                computer.device()
+            )));
         }
         self.computing.insert(job_id);
         Ok(())
@@ -96,7 +106,10 @@ impl Neuron {
     /// Takes a computed answer into the journal.
     fn take(&mut self, done: Computed) -> Result<(), Failure> {
         self.computing.remove(&done.job_id);
-        let is_current = self.journal.get(&done.job_id).is_some_and(|e| e.job.hash() == done.job_hash);
+        let is_current = self
+            .journal
+            .get(&done.job_id)
+            .is_some_and(|e| e.job.hash() == done.job_hash);
         if !is_current {
             return Ok(());
         }
@@ -125,7 +138,10 @@ impl Neuron {
             Err(failure) => {
                 // Nothing that this neuron can answer: the draw will pass to another one.
                 tracing::error!(job = %done.job_id, "cannot be computed: {failure}");
-                let closed = Closed { why: failure.to_string(), height: u64::MAX };
+                let closed = Closed {
+                    why: failure.to_string(),
+                    height: u64::MAX,
+                };
                 self.journal.update(&done.job_id, |e| e.closed = Some(closed))
             }
         }
@@ -174,5 +190,9 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
     };
     neuron.run(stop).await?;
     tracing::info!("stopped; what is under way is in the journal");
-    if interrupted.load(std::sync::atomic::Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) }
+    if interrupted.load(std::sync::atomic::Ordering::Relaxed) {
+        Err(Failure::Interrupted)
+    } else {
+        Ok(())
+    }
 }

@@ -52,14 +52,24 @@ pub async fn prepare(
         tracing::info!(model = model.name, %root, device = computer.device(), neuron = %me, "serving");
         computers.insert(root, computer);
     }
-    Ok(Neuron { hub, sender, journal, computers, results, computing: Default::default() })
+    Ok(Neuron {
+        hub,
+        sender,
+        journal,
+        computers,
+        results,
+        computing: Default::default(),
+    })
 }
 
 /// The roots to serve: the named ones, which the chain must list, or all that it lists.
 async fn choose(data: &DataDir, hub: &Hub, named: &[String]) -> Result<Vec<B256>, Failure> {
     let all = named.is_empty();
     let names = if all {
-        models::list(data)?.into_iter().map(|m| m.map(|m| m.name)).collect::<Result<Vec<_>, _>>()?
+        models::list(data)?
+            .into_iter()
+            .map(|m| m.map(|m| m.name))
+            .collect::<Result<Vec<_>, _>>()?
     } else {
         named.to_vec()
     };
@@ -67,7 +77,10 @@ async fn choose(data: &DataDir, hub: &Hub, named: &[String]) -> Result<Vec<B256>
     let mut unlisted = Vec::new();
     for name in names {
         let (model, _) = models::open(data, Some(&name))?;
-        let line = hub.model(model.model_root).await.map_err(|e| e.into_failure("reading the model registry"))?;
+        let line = hub
+            .model(model.model_root)
+            .await
+            .map_err(|e| e.into_failure("reading the model registry"))?;
         match line {
             Some(line) if line.retiredAt == 0 => roots.push(model.model_root),
             _ if all => unlisted.push(name),
@@ -84,7 +97,11 @@ async fn choose(data: &DataDir, hub: &Hub, named: &[String]) -> Result<Vec<B256>
         return Err(Failure::NoModel {
             name: "that the chain lists".into(),
             dir: data.models(),
-            have: if unlisted.is_empty() { "none".into() } else { unlisted.join(", ") },
+            have: if unlisted.is_empty() {
+                "none".into()
+            } else {
+                unlisted.join(", ")
+            },
         });
     }
     Ok(roots)
@@ -96,7 +113,10 @@ const COLLATERAL_PARTS: u64 = 8;
 /// Refuses a stake below the hub's minimum, after adding what `up_to` allows. Gives what one job may lock.
 async fn ensure_stake(hub: &Hub, sender: &Sender, up_to: Option<U256>) -> Result<U256, Failure> {
     let who = sender.address();
-    let params = hub.params().await.map_err(|e| e.into_failure("reading the hub's constants"))?;
+    let params = hub
+        .params()
+        .await
+        .map_err(|e| e.into_failure("reading the hub's constants"))?;
     let want: U256 = params.minStake.to();
     let mut have = stake::staked(hub, who).await?;
     if let Some(target) = up_to
@@ -121,12 +141,21 @@ async fn ensure_offer(
     ask: U256,
     collateral_max: U256,
 ) -> Result<(), Failure> {
-    let offers = hub.offers(root).await.map_err(|e| e.into_failure("reading offers"))?;
-    let stands = offers.iter().any(|o| {
-        o.neuron == sender.address() && o.askBase.to::<U256>() == ask && o.askPerToken.is_zero()
-    });
+    let offers = hub
+        .offers(root)
+        .await
+        .map_err(|e| e.into_failure("reading offers"))?;
+    let stands = offers
+        .iter()
+        .any(|o| o.neuron == sender.address() && o.askBase.to::<U256>() == ask && o.askPerToken.is_zero());
     if !stands {
-        sender.execute(&hub.serve(root, ask, collateral_max), "offering the model", stake::INCLUSION_TIMEOUT).await?;
+        sender
+            .execute(
+                &hub.serve(root, ask, collateral_max),
+                "offering the model",
+                stake::INCLUSION_TIMEOUT,
+            )
+            .await?;
     }
     Ok(())
 }

@@ -64,7 +64,9 @@ pub(super) fn next(s: Standing) -> Next {
         (JobStatus::Revealing, SlotState::Committed) if !over => Next::Reveal,
         (JobStatus::Committing, SlotState::Committed) if over => Next::Timeout,
         (JobStatus::Revealing, SlotState::Revealed) if over => Next::Timeout,
-        (JobStatus::Challenge | JobStatus::Quarrel, SlotState::Revealed) if over && s.disputes == 0 => Next::Finalise,
+        (JobStatus::Challenge | JobStatus::Quarrel, SlotState::Revealed) if over && s.disputes == 0 => {
+            Next::Finalise
+        }
         _ => Next::Wait,
     }
 }
@@ -85,8 +87,12 @@ impl Neuron {
     pub(super) async fn advance(&mut self, job_id: U256, height: u64) -> Result<(), Failure> {
         let fail = |e: Refusal| e.into_failure("reading a job");
         let me = self.sender.address();
-        let Some(entry) = self.journal.get(&job_id).cloned() else { return Ok(()) };
-        let Some(job) = self.hub.job(job_id).await.map_err(fail)? else { return Ok(()) };
+        let Some(entry) = self.journal.get(&job_id).cloned() else {
+            return Ok(());
+        };
+        let Some(job) = self.hub.job(job_id).await.map_err(fail)? else {
+            return Ok(());
+        };
         if job.jobHash != entry.job.hash() {
             // A reorg gave the number to another job; `watch` replaces the entry when it reads the event.
             return Ok(());
@@ -108,7 +114,12 @@ impl Neuron {
                 if standing.slot == SlotState::Paid {
                     tracing::info!(job = %job_id, share_wei = %job.share, "paid");
                 }
-                self.journal.update(&job_id, |e| e.closed = Some(Closed { why: why.to_owned(), height }))
+                self.journal.update(&job_id, |e| {
+                    e.closed = Some(Closed {
+                        why: why.to_owned(),
+                        height,
+                    })
+                })
             }
             Next::Commit => match &entry.answer {
                 Some(answer) => {
@@ -121,7 +132,9 @@ impl Neuron {
             Next::Reveal => match &entry.answer {
                 Some(answer) if self.commitment(job_id, answer) == slot.commitment => {
                     let salt = self.salt(job_id);
-                    let call = self.hub.reveal(job_id, salt, answer.trace_root, &answer.output_ids);
+                    let call = self
+                        .hub
+                        .reveal(job_id, salt, answer.trace_root, &answer.output_ids);
                     self.submit(job_id, Step::Reveal, job.attempt, call).await
                 }
                 Some(_) => {
@@ -130,8 +143,14 @@ impl Neuron {
                 }
                 None => self.compute(job_id, &entry.job),
             },
-            Next::Finalise => self.submit(job_id, Step::Finalise, job.attempt, self.hub.finalise(job_id)).await,
-            Next::Timeout => self.submit(job_id, Step::Timeout, job.attempt, self.hub.timeout(job_id)).await,
+            Next::Finalise => {
+                self.submit(job_id, Step::Finalise, job.attempt, self.hub.finalise(job_id))
+                    .await
+            }
+            Next::Timeout => {
+                self.submit(job_id, Step::Timeout, job.attempt, self.hub.timeout(job_id))
+                    .await
+            }
         }
     }
 
@@ -164,7 +183,9 @@ impl Neuron {
                 tracing::warn!(job = %job_id, %step, tx = %old.hash, "reverted; trying again");
             } else {
                 let way = node.inscription(old.hash).await.map_err(fail)?;
-                if way.is_some_and(|w| matches!(w.stage, InscriptionStage::Mempool | InscriptionStage::Broadcast)) {
+                if way.is_some_and(|w| {
+                    matches!(w.stage, InscriptionStage::Mempool | InscriptionStage::Broadcast)
+                }) {
                     return Ok(());
                 }
                 match self.sender.broadcast(&old).await {
@@ -225,28 +246,56 @@ mod tests {
     use super::*;
 
     fn at(status: JobStatus, slot: SlotState) -> Standing {
-        Standing { status, slot, drawn: false, height: 5, deadline: 10, disputes: 0 }
+        Standing {
+            status,
+            slot,
+            drawn: false,
+            height: 5,
+            deadline: 10,
+            disputes: 0,
+        }
     }
 
     #[test]
     fn a_job_goes_from_draw_to_pay() {
         use {JobStatus as J, SlotState as S};
         assert_eq!(next(at(J::Open, S::None)), Next::Wait);
-        assert_eq!(next(Standing { drawn: true, ..at(J::Open, S::None) }), Next::Commit);
+        assert_eq!(
+            next(Standing {
+                drawn: true,
+                ..at(J::Open, S::None)
+            }),
+            Next::Commit
+        );
         assert_eq!(next(at(J::Committing, S::Assigned)), Next::Commit);
         assert_eq!(next(at(J::Committing, S::Committed)), Next::Wait);
         assert_eq!(next(at(J::Revealing, S::Committed)), Next::Reveal);
         assert_eq!(next(at(J::Revealing, S::Revealed)), Next::Wait);
         assert_eq!(next(at(J::Challenge, S::Revealed)), Next::Wait);
-        assert_eq!(next(Standing { height: 10, ..at(J::Challenge, S::Revealed) }), Next::Finalise);
+        assert_eq!(
+            next(Standing {
+                height: 10,
+                ..at(J::Challenge, S::Revealed)
+            }),
+            Next::Finalise
+        );
         assert_eq!(next(at(J::Settled, S::Paid)), Next::Close("paid"));
     }
 
     #[test]
     fn never_pays_under_dispute_nor_commits_after_the_window() {
         use {JobStatus as J, SlotState as S};
-        let late = |status, slot| Standing { height: 10, ..at(status, slot) };
-        assert_eq!(next(Standing { disputes: 1, ..late(J::Challenge, S::Revealed) }), Next::Wait);
+        let late = |status, slot| Standing {
+            height: 10,
+            ..at(status, slot)
+        };
+        assert_eq!(
+            next(Standing {
+                disputes: 1,
+                ..late(J::Challenge, S::Revealed)
+            }),
+            Next::Wait
+        );
         assert_eq!(next(late(J::Committing, S::Assigned)), Next::Wait);
         assert_eq!(next(late(J::Revealing, S::Committed)), Next::Wait);
     }
@@ -254,7 +303,10 @@ mod tests {
     #[test]
     fn those_who_did_their_part_call_out_the_silent() {
         use {JobStatus as J, SlotState as S};
-        let late = |status, slot| Standing { height: 10, ..at(status, slot) };
+        let late = |status, slot| Standing {
+            height: 10,
+            ..at(status, slot)
+        };
         assert_eq!(next(late(J::Committing, S::Committed)), Next::Timeout);
         assert_eq!(next(late(J::Revealing, S::Revealed)), Next::Timeout);
         assert_eq!(next(late(J::Committing, S::None)), Next::Wait);

@@ -26,7 +26,10 @@ pub(super) async fn watch(hub: &Hub, journal: &mut Journal, models: &[B256]) -> 
         from = if same {
             cursor.next_height
         } else {
-            tracing::warn!(height = cursor.next_height, "the chain's past has changed; reading jobs again");
+            tracing::warn!(
+                height = cursor.next_height,
+                "the chain's past has changed; reading jobs again"
+            );
             cursor.next_height.min(tip + 1).saturating_sub(REORG_DEPTH)
         };
         if !same {
@@ -37,11 +40,16 @@ pub(super) async fn watch(hub: &Hub, journal: &mut Journal, models: &[B256]) -> 
         return Ok(());
     }
     // The hash is read before the events: should a reorg fall between, the next look notices.
-    let Some(parent) = hub.node().block_hash(tip).await.map_err(fail)? else { return Ok(()) };
+    let Some(parent) = hub.node().block_hash(tip).await.map_err(fail)? else {
+        return Ok(());
+    };
     for posted in hub.posted(models, from, tip).await.map_err(fail)? {
         note(hub, journal, &posted)?;
     }
-    journal.set_cursor(Cursor { next_height: tip + 1, parent })
+    journal.set_cursor(Cursor {
+        next_height: tip + 1,
+        parent,
+    })
 }
 
 /// Gives a posted job its entry, unless it has one.
@@ -53,5 +61,10 @@ fn note(hub: &Hub, journal: &mut Journal, posted: &Posted) -> Result<(), Failure
         // After a reorg another job may have this number; the old one is gone with its block.
         tracing::warn!(job = %posted.job_id, "another job has this number after a reorg");
     }
-    journal.put(Entry::new(hub.node().chain_id(), hub.address(), posted.job_id, posted.job.clone()))
+    journal.put(Entry::new(
+        hub.node().chain_id(),
+        hub.address(),
+        posted.job_id,
+        posted.job.clone(),
+    ))
 }

@@ -1,0 +1,211 @@
+//! The program as its user meets it: answers, receipts, checks, and a distinct exit code for each failure.
+
+use std::{
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use bitai_model::synthetic::{self, Shape};
+
+fn miner(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_bitai-miner"))
+        .args(args)
+        .env("BITAI_DATA_DIR", dir)
+        .env_remove("BITAI_NODE")
+        .env_remove("BITAI_MODEL")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn code(dir: &Path, args: &[&str]) -> i32 {
+    let out = miner(dir, args);
+    out.status
+        .code()
+        .unwrap_or_else(|| panic!("{args:?}: {}", String::from_utf8_lossy(&out.stderr)))
+}
+
+fn with_model() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("models")).unwrap();
+    synthetic::write(&dir.path().join("models/tiny.pack"), &Shape::tiny(), 7).unwrap();
+    dir
+}
+
+#[test]
+fn an_answer_is_the_same_everywhere_and_its_receipt_verifies() {
+    let dir = with_model();
+    let receipt = dir.path().join("r.json");
+    let receipt = receipt.to_str().unwrap();
+    let mut roots = Vec::new();
+    for device in [
+        &["--device", "reference"][..],
+        &["--threads", "1"],
+        &["--threads", "2"],
+    ] {
+        let mut args = vec![
+            "infer",
+            "sea",
+            "--max-new",
+            "40",
+            "--temperature",
+            "1",
+            "--seed",
+            "9",
+            "--json",
+            "--out",
+            receipt,
+        ];
+        args.extend(device);
+        let out = miner(dir.path(), &args);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+        assert!(json["output_tokens"].as_u64().unwrap() >= 1);
+        roots.push(json["trace_root"].as_str().unwrap().to_owned());
+        assert_eq!(code(dir.path(), &["verify", receipt]), 0);
+    }
+    roots.dedup();
+    assert_eq!(roots.len(), 1, "{roots:?}");
+
+    let edit = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+        change(&mut json);
+        let path = dir.path().join("edited.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        miner(dir.path(), &["verify", path.to_str().unwrap()])
+    };
+    let other_token = edit(&|r| r["output_ids"][0] = (r["output_ids"][0].as_u64().unwrap() ^ 1).into());
+    assert_eq!(other_token.status.code(), Some(14));
+    assert!(String::from_utf8_lossy(&other_token.stderr).contains("output token 0"));
+    let other_prompt = edit(&|r| r["job"]["input_ids"][0] = 5.into());
+    assert_eq!(other_prompt.status.code(), Some(14));
+    let other_root = edit(&|r| r["trace_root"] = format!("0x{}", "11".repeat(32)).into());
+    assert_eq!(other_root.status.code(), Some(14));
+    let other_model = edit(&|r| r["job"]["model_root"] = format!("0x{}", "11".repeat(32)).into());
+    assert_eq!(other_model.status.code(), Some(12));
+    assert_eq!(edit(&|r| r["version"] = 9.into()).status.code(), Some(16));
+}
+
+#[test]
+fn rejects_model_files_that_are_unknown_or_cut_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("x.gguf");
+    let path = file.to_str().unwrap();
+    for bytes in [
+        &b"junk"[..],
+        b"",
+        b"GGUF",
+        b"GGUF\x03\0\0\0\xff\xff\xff\xff\xff\xff\xff\x7f\0\0\0\0\0\0\0\0",
+    ] {
+        std::fs::write(&file, bytes).unwrap();
+        assert_eq!(code(dir.path(), &["models", "import", path]), 10, "{bytes:?}");
+    }
+    assert_eq!(code(dir.path(), &["models", "import", "/nowhere/x.gguf"]), 10);
+    let models = std::fs::read_dir(dir.path().join("models")).map_or(0, Iterator::count);
+    assert_eq!(models, 0);
+    assert_eq!(code(dir.path(), &["models", "show", "x"]), 12);
+}
+
+#[test]
+fn rejects_a_pack_in_which_any_part_has_a_flipped_byte() {
+    let dir = with_model();
+    let path = dir.path().join("models/tiny.pack");
+    let whole = std::fs::read(&path).unwrap();
+    assert_eq!(code(dir.path(), &["models", "show", "tiny"]), 0);
+    for at in [0, 40, 200, whole.len() / 3, whole.len() / 2, whole.len() - 20] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(code(dir.path(), &["models", "show", "tiny"]), 11, "byte {at}");
+        assert_eq!(
+            code(dir.path(), &["infer", "x", "--model", "tiny"]),
+            11,
+            "byte {at}"
+        );
+    }
+    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    assert_eq!(code(dir.path(), &["models", "list"]), 11);
+}
+
+#[test]
+fn every_refusal_has_its_code_and_names_the_mend() {
+    let dir = with_model();
+    let d = dir.path();
+    assert_eq!(code(d, &["infer"]), 2);
+    assert_eq!(
+        code(d, &["infer", "x", "--top-k", "5"]),
+        2,
+        "top-k without a temperature"
+    );
+    assert_eq!(code(d, &["infer", "x", "--model", "other"]), 12);
+    assert_eq!(code(d, &["infer", "x", "--max-new", "0"]), 13);
+    assert_eq!(code(d, &["infer", &"long ".repeat(600), "--max-new", "4"]), 13);
+    let nowhere = [
+        "status",
+        "--node",
+        "http://127.0.0.1:9",
+        "--hub",
+        "0x0000000000000000000000000000000000000001",
+    ];
+    let address = ["--address", "0x0000000000000000000000000000000000000001"];
+    let out = miner(d, &[&nowhere[..], &address].concat());
+    assert_eq!(out.status.code(), Some(20));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("127.0.0.1:9"));
+    assert_eq!(code(d, &["status"]), 30, "no key");
+    std::fs::write(d.join("config.toml"), "nodes = 1").unwrap();
+    assert_eq!(code(d, &["models", "list"]), 3);
+    assert_eq!(code(d, &["--help"]), 0);
+}
+
+#[test]
+fn a_wallet_is_made_shown_and_never_prints_its_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let (password, key) = (d.join("password"), d.join("key"));
+    std::fs::write(&password, "open sesame\n").unwrap();
+    std::fs::write(&key, "11".repeat(32)).unwrap();
+    let (password, key) = (password.to_str().unwrap(), key.to_str().unwrap());
+    assert_eq!(code(d, &["wallet", "new", "--password-file", password]), 0);
+    let out = miner(
+        d,
+        &[
+            "wallet",
+            "import",
+            "second",
+            "--key-file",
+            key,
+            "--password-file",
+            password,
+        ],
+    );
+    assert_eq!(out.status.code(), Some(0));
+    // The account of this key, as every Ethereum tool derives it.
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        text.contains("0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"),
+        "{text}"
+    );
+    assert!(!text.contains(&"11".repeat(32)) && !text.contains("sesame"));
+    let shown = miner(d, &["wallet", "show"]);
+    assert_eq!(String::from_utf8_lossy(&shown.stdout).lines().count(), 2);
+    assert_eq!(
+        code(
+            d,
+            &[
+                "wallet",
+                "import",
+                "bad",
+                "--key-file",
+                password,
+                "--password-file",
+                password
+            ]
+        ),
+        2
+    );
+    assert_eq!(
+        code(d, &["wallet", "new", "--password-file", password]),
+        30,
+        "never replaced"
+    );
+}
