@@ -488,3 +488,91 @@ async fn a_trace_shows_the_calls_inside() {
         -32602
     );
 }
+
+/// A WebSocket with nothing but a socket: one text frame out, text frames in (RFC 6455).
+struct Socket(tokio::net::TcpStream);
+
+impl Socket {
+    async fn open(addr: std::net::SocketAddr) -> Self {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let hello = format!(
+            "GET / HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        stream.write_all(hello.as_bytes()).await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        assert!(
+            head.starts_with(b"HTTP/1.1 101"),
+            "{}",
+            String::from_utf8_lossy(&head)
+        );
+        Socket(stream)
+    }
+
+    async fn send(&mut self, value: Value) {
+        use tokio::io::AsyncWriteExt;
+        let text = value.to_string();
+        let len = u8::try_from(text.len()).ok().filter(|l| *l < 126).unwrap();
+        // FIN and text; masked, by a mask of zeros.
+        let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
+        frame.extend_from_slice(text.as_bytes());
+        self.0.write_all(&frame).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> Value {
+        use tokio::io::AsyncReadExt;
+        loop {
+            let kind = self.0.read_u8().await.unwrap();
+            let len = match self.0.read_u8().await.unwrap() {
+                126 => u64::from(self.0.read_u16().await.unwrap()),
+                127 => self.0.read_u64().await.unwrap(),
+                short => u64::from(short),
+            };
+            let mut data = vec![0; usize::try_from(len).unwrap()];
+            self.0.read_exact(&mut data).await.unwrap();
+            if kind == 0x81 {
+                return serde_json::from_slice(&data).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn websocket_subscribers_hear_of_heads_logs_and_reorgs() {
+    let node = Node::start(1).await;
+    mine(
+        &node.chain,
+        vec![create(0, 0, deployer(&[0x5f, 0x35, 0x5f, 0x5f, 0xa1]), 200_000)],
+    );
+    let contract = wallet(0).address().create(0);
+    let mut heads = Socket::open(node.handle.addr()).await;
+    heads
+        .send(json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"] }))
+        .await;
+    let id = heads.receive().await["result"].clone();
+    assert!(id.as_str().unwrap().starts_with("0x"));
+    let mut logs = Socket::open(node.handle.addr()).await;
+    logs.send(json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["logs", {}] }))
+        .await;
+    logs.receive().await;
+    mine(&node.chain, vec![call(0, 1, contract, vec![7; 32], 60_000)]);
+    let head = heads.receive().await;
+    assert_eq!(
+        (&head["method"], &head["params"]["subscription"]),
+        (&json!("eth_subscription"), &id)
+    );
+    assert_eq!(head["params"]["result"]["hash"], json!(node.chain.head().0));
+    let log = logs.receive().await;
+    assert_eq!(log["params"]["result"]["topics"][0], json!(B256::repeat_byte(7)));
+    assert_eq!(log["params"]["result"]["removed"], json!(false));
+    node.chain.rewind(1).unwrap();
+    let gone = logs.receive().await;
+    assert_eq!(gone["params"]["result"]["removed"], json!(true));
+    logs.send(json!({ "jsonrpc": "2.0", "id": 2, "method": "eth_subscribe", "params": ["moonPhase"] }))
+        .await;
+    assert_eq!(logs.receive().await["error"]["code"], -32602);
+}

@@ -286,3 +286,48 @@ proptest! {
         check_proof(&chain, winning.len() as u64, wallet(0).address().create(0), U256::from(1));
     }
 }
+
+/// A short history with everything in it. Its hashes are constants: whoever changes them changes consensus,
+/// on purpose or not (a new revm, another field in a header).
+#[test]
+fn the_recorded_history_still_has_its_hashes() {
+    let (_dir, chain) = chain(3);
+    let mut seen = vec![hex::encode(chain.genesis().id()), hex::encode(chain.head().0)];
+    mine(
+        &chain,
+        vec![
+            create(0, 0, deployer(&store_code()), 300_000),
+            transfer(1, 0, Address::repeat_byte(5), 77, 3),
+        ],
+    );
+    let contract = wallet(0).address().create(0);
+    mine(
+        &chain,
+        vec![
+            store(0, 1, contract, 1, 10),
+            store(2, 0, contract, 2, 20),
+            transfer(1, 9, contract, 0, 1),
+        ],
+    );
+    mine(&chain, vec![]);
+    mine(
+        &chain,
+        vec![
+            store(0, 2, contract, 1, 0),
+            call(1, 1, contract, Bytes::new(), 50_000),
+        ],
+    );
+    seen.extend([
+        hex::encode(chain.head().1.state_root),
+        hex::encode(chain.head().0),
+    ]);
+    assert_eq!(seen, RECORDED);
+}
+
+/// Genesis id, genesis block hash, state root and block hash after four blocks.
+const RECORDED: [&str; 4] = [
+    "057110e9",
+    "8a9d94dc2ff13cf64561e710b698626c6cdb3a72c5d37558cd32f9ca792ce88a",
+    "cf1948e1b6bdeea51eb99e38ad46759e43584facf0be22886b04438065b619de",
+    "6f34b6fb7dce32c34c2225a69fc63e43a51eedcff3650e80cedd54a37bb5ec0f",
+];
