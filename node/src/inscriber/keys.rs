@@ -110,6 +110,7 @@ impl Keys {
 
     /// Key-path output of the reveal key: ours, and not counted as funds. Tests mine to it.
     #[cfg(test)]
+    #[cfg(feature = "embedded-bitcoin")]
     pub(crate) fn reveal_key_script(&self) -> ScriptBuf {
         ScriptBuf::new_p2tr(&self.secp, self.reveal_key(), None)
     }

@@ -33,8 +33,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::{Store, StoreError};
 
-/// Longest raw transaction that surely fits one reveal, however badly it compresses.
-pub const TX_BYTES_MAX: usize = 390_000;
 /// Raw bytes asked of the mempool at once.
 const READY_BYTES: usize = 1_500_000;
 /// Batches on their way at once; more transactions wait in the mempool and share the next envelope.
@@ -186,7 +184,12 @@ impl Inscriber {
             }
             self.pushed_at = Some(tip);
         }
-        self.inscribe(tip)
+        let inscribed = self.inscribe(tip);
+        if inscribed.is_err() {
+            // Perhaps signed and not broadcast: the next tick must not wait for a block to try again.
+            self.pushed_at = None;
+        }
+        inscribed
     }
 
     fn reached(&self, _point: Point) -> Result<(), InscriberError> {

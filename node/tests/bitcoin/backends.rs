@@ -6,6 +6,7 @@ use bitai_node::bitcoin::assemble::mine_on;
 use bitai_node::bitcoin::{Backend, BackendError, Refusal, SatPerKvb, Submitted, TxStatus};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Transaction, TxOut};
+use std::slice::from_ref;
 
 const ANY_RATE: SatPerKvb = SatPerKvb(100_000_000);
 
@@ -70,12 +71,12 @@ fn mines_and_tells_headers(backend: &dyn Backend) {
 fn refuses_bad_transactions_and_takes_good_ones(backend: &dyn Backend) -> Transaction {
     let k = keys(1);
     let coin = coinbase(backend, 1);
-    let good = spend(&k, &[coin.clone()], 1_000, 2);
+    let good = spend(&k, from_ref(&coin), 1_000, 2);
     let early = spend(&k, &[coinbase(backend, 50)], 1_000, 1);
     assert_eq!(refused(backend.submit(&early, ANY_RATE)), Refusal::Invalid);
-    let foreign = spend(&keys(2), &[coin.clone()], 1_000, 1);
+    let foreign = spend(&keys(2), from_ref(&coin), 1_000, 1);
     assert_eq!(refused(backend.submit(&foreign, ANY_RATE)), Refusal::Invalid);
-    let free = spend(&k, &[coin.clone()], 0, 1);
+    let free = spend(&k, from_ref(&coin), 0, 1);
     assert_eq!(refused(backend.submit(&free, ANY_RATE)), Refusal::FeeTooLow);
     assert_eq!(
         refused(backend.submit(&good, SatPerKvb(1_000))),
@@ -99,9 +100,9 @@ fn refuses_bad_transactions_and_takes_good_ones(backend: &dyn Backend) -> Transa
 fn replaces_by_fee_and_confirms(backend: &dyn Backend, first: Transaction) {
     let k = keys(1);
     let coin = coinbase(backend, 1);
-    let same = spend(&k, &[coin.clone()], 1_001, 1);
+    let same = spend(&k, from_ref(&coin), 1_001, 1);
     assert_eq!(refused(backend.submit(&same, ANY_RATE)), Refusal::Replacement);
-    let better = spend(&k, &[coin.clone()], 9_000, 2);
+    let better = spend(&k, from_ref(&coin), 9_000, 2);
     assert_eq!(backend.submit(&better, ANY_RATE).unwrap(), Submitted::Accepted);
     // The child of what was replaced went with it.
     assert_eq!(backend.pool_len().unwrap(), 1);

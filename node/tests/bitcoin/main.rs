@@ -1,5 +1,7 @@
 //! The Bitcoin side from outside: both backends, envelopes on a real chain, reorgs, whole nodes. One binary,
 //! since linking is what takes time.
+// unwrap is how a test says that the rest of it depends on this; helpers outside #[test] do so too.
+#![allow(clippy::unwrap_used)]
 
 mod backends;
 mod bitcoind;

@@ -68,7 +68,11 @@ fn a_three_deep_reorg_ends_where_one_that_saw_only_the_winner_ends() {
     let lost = [transfer(0, 0, TO, 111, 2), transfer(1, 0, TO, 222, 3)];
     let both = transfer(2, 0, TO, 333, 4);
     let mut at = rig.mine_on(fork.hash, rig.inscribe(1, &[leaf(&head, &lost)]), 1);
-    at = rig.mine_on(at, rig.inscribe(2, &[leaf(&head, &[both.clone()])]), 2);
+    at = rig.mine_on(
+        at,
+        rig.inscribe(2, &[leaf(&head, std::slice::from_ref(&both))]),
+        2,
+    );
     rig.mine_on(at, vec![], 3);
     a.catch_up().unwrap();
     let before = chain_a.tip().unwrap();
