@@ -211,11 +211,22 @@ impl Pack {
                 hash: *blake3::hash(t.data()).as_bytes(),
             })
             .collect();
-        let leaves = leaves(&lines);
+        Self::with_lines(info, program, lines, tensors, tokenizer)
+    }
+
+    /// The same from a manifest's lines, without hashing: openings of tensors that are not those of their
+    /// lines fail.
+    pub fn with_lines(
+        info: Hash,
+        program: &Program,
+        lines: Vec<TensorLine>,
+        tensors: Vec<HostTensor>,
+        tokenizer: Hash,
+    ) -> Result<Self, KernelError> {
         Ok(Self {
             branches: Branches {
                 info,
-                tensors: merkle_root(&leaves),
+                tensors: merkle_root(&leaves(&lines)),
                 tensor_count: u32::try_from(lines.len()).unwrap_or(u32::MAX),
                 tokenizer,
             },

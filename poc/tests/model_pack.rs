@@ -1,0 +1,149 @@
+//! Real packs under dispute: the model root that a judge computes is the one that packs carry, and a Llama
+//! program that an engine ran is settled from it.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use bitai_kernels::{
+    Device, ReferenceDevice, Sampler as KernelSampler,
+    reference::ReferenceOps,
+    testing::{Fault, FaultyDevice},
+};
+use bitai_model::{
+    engine::Engine,
+    pack::{Pack as ModelPack, Profile},
+    synthetic,
+};
+use bitai_poc::{
+    Header, Pack, TensorLine, Transcript,
+    dispute::{Challenger, Game, Ground, Judge, Player, RunnerRegen, Verdict, play},
+};
+use bitai_types::{Job, Sampler};
+
+/// A small Llama of one profile.
+fn model(profile: Profile, tied: bool) -> ModelPack {
+    let shape = synthetic::Shape {
+        layers: 3,
+        profile,
+        tied,
+        ..synthetic::Shape::tiny()
+    };
+    synthetic::pack(&shape, 4).unwrap()
+}
+
+/// The pack as a dispute's players open it.
+fn opened(pack: &ModelPack) -> Pack {
+    let (leaves, manifest) = (pack.leaves(), pack.manifest());
+    let lines = manifest
+        .tensors
+        .iter()
+        .map(|t| TensorLine {
+            name: t.name.clone(),
+            dtype: t.dtype,
+            rows: t.rows,
+            cols: t.cols,
+            hash: t.hash,
+        })
+        .collect();
+    Pack::with_lines(
+        leaves.info,
+        &manifest.program,
+        lines,
+        pack.tensors(),
+        leaves.tokenizer,
+    )
+    .unwrap()
+}
+
+fn job(pack: &ModelPack) -> Job {
+    Job {
+        model_root: B256::from(pack.root()),
+        spec_version: 0,
+        input_ids: vec![256, 72, 105, 33, 10],
+        max_new: 4,
+        stop_ids: vec![],
+        sampler: Sampler::GREEDY,
+        seed: 0,
+    }
+}
+
+/// A run of a device: its outputs (the claimed ones where it re-checks) and a player who can explain it.
+fn run(
+    pack: &ModelPack,
+    job: &Job,
+    device: &dyn Device,
+    claimed: Option<&[u32]>,
+) -> (Vec<u32>, Transcript, Player<RunnerRegen>) {
+    let program = pack.program();
+    let mut engine = Engine::new(pack, device).unwrap();
+    let mut t = Transcript::new(Header::new(job, &program));
+    let sampler = KernelSampler::Greedy;
+    let outputs = match claimed {
+        Some(ids) => {
+            engine.recheck(&job.input_ids, ids, &sampler, &mut t).unwrap();
+            ids.to_vec()
+        }
+        None => engine
+            .generate(&job.input_ids, job.max_new, &[], &sampler, &mut t, &mut |_| {})
+            .unwrap(),
+    };
+    let ids = [&job.input_ids[..], &outputs[..outputs.len() - 1]].concat();
+    let runner = device.load(Arc::clone(&program), &pack.tensors()).unwrap();
+    let regen = RunnerRegen::new(runner, ids, job.input_ids.len() as u32, sampler);
+    let player = Player::new(t.clone(), regen, opened(pack), (*program).clone(), sampler).unwrap();
+    (outputs, t, player)
+}
+
+fn dispute(pack: &ModelPack, device: &dyn Device) -> Game {
+    let job = job(pack);
+    let (outputs, t, mut neuron) = run(pack, &job, device, None);
+    let (_, _, doubter) = run(pack, &job, &ReferenceDevice, Some(&outputs));
+    let branches = opened(pack).branches();
+    let root = t.root().unwrap();
+    let mut judge = Judge::new(job, outputs, root, (*pack.program()).clone(), branches).unwrap();
+    play(&mut judge, &mut Challenger::new(doubter), &mut neuron)
+}
+
+#[test]
+fn a_packs_root_is_the_root_that_a_judge_computes() {
+    for (profile, tied) in [(Profile::A, true), (Profile::B, false)] {
+        let pack = model(profile, tied);
+        let open = opened(&pack);
+        assert_eq!(open.root(), B256::from(pack.root()));
+        assert_eq!(open.branches().root(&pack.program()).unwrap(), open.root());
+    }
+}
+
+#[test]
+fn an_honest_engine_is_cleared_and_a_faulty_one_convicted() {
+    for (profile, tied) in [(Profile::A, true), (Profile::B, false)] {
+        let pack = model(profile, tied);
+        assert_eq!(
+            dispute(&pack, &ReferenceDevice).verdict,
+            Verdict::Cleared(Ground::Silence)
+        );
+        let program = pack.program();
+        let mut convicted = 0;
+        for (site, s) in (0u32..).zip(&program.sites) {
+            if s.layer != Some(1) || s.op.name() != "quant" {
+                continue;
+            }
+            let fault = Fault {
+                site,
+                position: 5,
+                element: 6,
+            };
+            let game = dispute(&pack, &FaultyDevice::new(ReferenceOps, fault));
+            match game.verdict {
+                Verdict::Guilty(ground) => {
+                    assert_eq!(ground, Ground::Step("a quantised element"), "{game:#?}");
+                    convicted += 1;
+                }
+                // Layer 1 is no checkpoint: a fault that later quantisations swallow commits nothing wrong.
+                Verdict::Cleared(ground) => assert_eq!(ground, Ground::Silence, "{game:#?}"),
+            }
+        }
+        assert!(convicted >= 3, "{convicted}");
+    }
+}
