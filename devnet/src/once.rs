@@ -39,7 +39,7 @@ pub async fn run(devnet: &Devnet, prompt: &str, options: &SamplingArgs) -> Resul
         job.input_ids.len(),
         job.max_new
     );
-    ask::wait(hub, job_id, TIMEOUT, &mut |s| {
+    ask::wait(hub, job_id, Some(&client), TIMEOUT, &mut |s| {
         println!("{:>6.1} s  {s:?}", started.elapsed().as_secs_f32())
     })
     .await?;

@@ -1,6 +1,9 @@
 //! kill -9 of the miner's and of the node's process at each step of a job: after a restart the job is finished
 //! and paid once.
 
+// A helper that unwraps says the same as a test that does.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{
@@ -171,7 +174,9 @@ async fn killed_anywhere_the_job_is_finished_and_paid_once() {
         }
         miner = spawn_miner(dir.path());
     }
-    ask::wait(&hub, job_id, PATIENCE, &mut |_| ()).await.unwrap();
+    ask::wait(&hub, job_id, None, PATIENCE, &mut |_| ())
+        .await
+        .unwrap();
 
     let steps: Vec<_> = ask::legs(&hub, job_id)
         .await

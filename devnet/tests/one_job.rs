@@ -1,6 +1,9 @@
 //! One job from prompt to payment on real parts: node, Bitcoin regtest, contracts, neuron; then its answer is
 //! checked from the chain, and every refusal has its own exit code.
 
+// A helper that unwraps says the same as a test that does.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use alloy_primitives::{Address, U256};

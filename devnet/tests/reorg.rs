@@ -1,5 +1,8 @@
 //! A Bitcoin reorg that takes the neuron's commit away: the job is answered again on the new branch, paid once.
 
+// A helper that unwraps says the same as a test that does.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use alloy_primitives::U256;

@@ -87,15 +87,21 @@ pub async fn post(
     Ok((job_id, receipt.transaction_hash))
 }
 
-/// Waits until a job is paid; `on_status` hears each state once.
+/// How often the client calls out a window that closed on silence.
+const CALL_OUT_EVERY: Duration = Duration::from_secs(10);
+
+/// Waits until a job is paid; `on_status` hears each state once. Where a window has closed on silence, `payer`
+/// says so to the hub, which redraws or refunds: nobody else may care to.
 pub async fn wait(
     hub: &Hub,
     job_id: U256,
+    payer: Option<&Sender>,
     timeout: Duration,
     on_status: &mut dyn FnMut(JobStatus),
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let mut last = None;
+    let mut called_out = Instant::now();
     loop {
         let job = hub
             .job(job_id)
@@ -117,6 +123,12 @@ pub async fn wait(
                 }
                 _ => {}
             }
+            if let Some(payer) = payer
+                && called_out.elapsed() > CALL_OUT_EVERY
+            {
+                called_out = Instant::now();
+                call_out(hub, payer, job_id, job.deadline, status).await?;
+            }
         }
         if started.elapsed() > timeout {
             return Err(Failure::Unanswered {
@@ -126,6 +138,32 @@ pub async fn wait(
         }
         tokio::time::sleep(POLL).await;
     }
+}
+
+async fn call_out(
+    hub: &Hub,
+    payer: &Sender,
+    job_id: U256,
+    deadline: u64,
+    status: JobStatus,
+) -> Result<(), Failure> {
+    let height = hub
+        .node()
+        .height()
+        .await
+        .map_err(|e| e.into_failure("eth_blockNumber"))?;
+    let waits = matches!(
+        status,
+        JobStatus::Open | JobStatus::Committing | JobStatus::Revealing
+    );
+    if waits && height > deadline {
+        match payer.send(&hub.timeout(job_id)).await {
+            Ok(signed) => tracing::info!(job = %job_id, tx = %signed.hash, "called out the silent"),
+            // The hub knows best whether the window has closed.
+            Err(e) => tracing::debug!(job = %job_id, "not called out: {}", e.into_failure("timeout")),
+        }
+    }
+    Ok(())
 }
 
 /// Every transaction of a job with its inscription.
@@ -221,7 +259,7 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), 
         }
         spinner.set_message(format!("job {job_id} posted"));
         let timeout = Duration::from_secs(args.timeout_s);
-        wait(&hub, job_id, timeout, &mut |s| {
+        wait(&hub, job_id, Some(&sender), timeout, &mut |s| {
             spinner.set_message(format!("job {job_id}: {s:?}"))
         })
         .await?;

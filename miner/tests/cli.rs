@@ -1,5 +1,8 @@
 //! The program as its user meets it: answers, receipts, checks, and a distinct exit code for each failure.
 
+// A helper that unwraps says the same as a test that does.
+#![allow(clippy::unwrap_used)]
+
 use std::{
     path::Path,
     process::{Command, Output, Stdio},

@@ -80,7 +80,7 @@ pub(crate) async fn post(devnet: &Devnet, job: &Job) -> U256 {
 
 /// Waits until the job is paid.
 pub(crate) async fn settled(devnet: &Devnet, job_id: U256) -> Result<(), Failure> {
-    ask::wait(&devnet.hub, job_id, PATIENCE, &mut |_| ()).await
+    ask::wait(&devnet.hub, job_id, None, PATIENCE, &mut |_| ()).await
 }
 
 /// Asks until the answer is yes; panics with `what` when patience ends.

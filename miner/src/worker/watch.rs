@@ -3,7 +3,10 @@
 use alloy_primitives::B256;
 
 use crate::{
-    chain::{Hub, Refusal, hub::Posted},
+    chain::{
+        Hub, Refusal,
+        hub::{Posted, status_of},
+    },
     exit::Failure,
     journal::{Cursor, Entry, Journal},
 };
@@ -11,12 +14,15 @@ use crate::{
 /// Heights that are read again when the chain's past has changed; nodes undo at least as many.
 const REORG_DEPTH: u64 = 100;
 
+/// Heights that a new journal looks back: a neuron that lost its journal finds the jobs that it is drawn for.
+const LOOK_BACK: u64 = 5_000;
+
 /// Brings the journal up to the chain's tip. Jobs get an entry before the cursor moves past them, so that a
 /// process which dies in between sees them again.
 pub(super) async fn watch(hub: &Hub, journal: &mut Journal, models: &[B256]) -> Result<(), Failure> {
     let fail = |e: Refusal| e.into_failure("reading jobs");
     let tip = hub.node().height().await.map_err(fail)?;
-    let mut from = 0;
+    let mut from = tip.saturating_sub(LOOK_BACK);
     if let Some(cursor) = journal.cursor()? {
         let parent = cursor.next_height.checked_sub(1);
         let same = match parent {
@@ -44,7 +50,7 @@ pub(super) async fn watch(hub: &Hub, journal: &mut Journal, models: &[B256]) -> 
         return Ok(());
     };
     for posted in hub.posted(models, from, tip).await.map_err(fail)? {
-        note(hub, journal, &posted)?;
+        note(hub, journal, &posted).await?;
     }
     journal.set_cursor(Cursor {
         next_height: tip + 1,
@@ -53,13 +59,21 @@ pub(super) async fn watch(hub: &Hub, journal: &mut Journal, models: &[B256]) -> 
 }
 
 /// Gives a posted job its entry, unless it has one.
-fn note(hub: &Hub, journal: &mut Journal, posted: &Posted) -> Result<(), Failure> {
+async fn note(hub: &Hub, journal: &mut Journal, posted: &Posted) -> Result<(), Failure> {
     if let Some(known) = journal.get(&posted.job_id) {
         if known.job.hash() == posted.job.hash() {
             return Ok(());
         }
         // After a reorg another job may have this number; the old one is gone with its block.
         tracing::warn!(job = %posted.job_id, "another job has this number after a reorg");
+    }
+    // Old jobs that are over need no file.
+    let job = hub
+        .job(posted.job_id)
+        .await
+        .map_err(|e| e.into_failure("reading a job"))?;
+    if job.is_none_or(|job| status_of(&job).is_over()) {
+        return Ok(());
     }
     journal.put(Entry::new(
         hub.node().chain_id(),
