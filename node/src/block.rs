@@ -25,8 +25,8 @@ pub struct Inscribed {
     pub fee_recipient: Address,
     /// Raw EIP-2718 transactions as the payload lists them; perhaps malformed.
     pub txs: Vec<Bytes>,
-    /// Bytes of the payload as inscribed (compressed): what gas limits are measured by is
-    /// the raw transaction's own length, this is for reports.
+    /// Bytes of the payload as inscribed (compressed). Consensus: the gas limits of an envelope's
+    /// transactions together may not exceed it times `gasPerByte`.
     pub payload_len: u32,
     /// Virtual size of the reveal transaction.
     pub reveal_vbytes: u32,

@@ -124,8 +124,11 @@ impl Inscriber {
             #[cfg(test)]
             stop_at: None,
         };
+        // What a block has shown is the ledger's to judge: a transaction it dropped may be inscribed again.
         for batch in this.store.live()? {
-            this.tell(&batch, batch.newest());
+            if !this.all_mined(&batch) {
+                this.tell(&batch, batch.newest());
+            }
         }
         Ok(this)
     }
@@ -218,11 +221,11 @@ impl Inscriber {
     /// Makes one batch of what the mempool has ready.
     fn inscribe(&self, tip: BlockRef) -> Result<(), InscriberError> {
         let live = self.store.live()?;
-        let waiting = live.iter().filter(|b| !self.all_mined(b)).count();
-        if waiting >= LIVE_MAX {
+        let waiting: Vec<&Batch> = live.iter().filter(|b| !self.all_mined(b)).collect();
+        if waiting.len() >= LIVE_MAX {
             return Ok(());
         }
-        let on_the_way: BTreeSet<B256> = live
+        let on_the_way: BTreeSet<B256> = waiting
             .iter()
             .flat_map(|b| &b.parts)
             .flat_map(|p| &p.hashes)
