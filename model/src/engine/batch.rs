@@ -69,7 +69,7 @@ impl<'e> Batch<'e> {
         self.jobs.is_empty()
     }
 
-    /// Runs every job one step on: a part of its prompt or one id. On an error no job has moved.
+    /// Runs every job one step on: a part of its prompt or one id. On an error of the device's step no job has moved.
     pub fn step(&mut self) -> Result<Vec<Event>, EngineError> {
         if self.jobs.is_empty() {
             return Ok(Vec::new());

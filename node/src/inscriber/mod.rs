@@ -477,7 +477,7 @@ enum Offered {
 enum Pushed {
     /// Everything that may be in the pool is.
     InPool,
-    /// Refused for now.
+    /// Refused by the backend; the next tick tries again.
     Waiting,
     /// No version's commit finds its coins.
     Orphaned,

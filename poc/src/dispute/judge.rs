@@ -1,4 +1,4 @@
-//! The judge: its setup from public data, its clock, and every ask checked against what is published.
+//! The judge: its setup from public data, who owes an answer, and every ask checked against what is published.
 
 use std::collections::HashMap;
 
