@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256, U256};
 use bitai_kernels::{
     Device, ReferenceDevice, Sampler as KernelSampler,
     reference::ReferenceOps,
@@ -17,7 +17,7 @@ use bitai_model::{
 };
 use bitai_poc::{
     Header, Pack, TensorLine, Transcript,
-    dispute::{Challenger, Game, Ground, Judge, Player, RunnerRegen, Verdict, play},
+    dispute::{Challenger, Claim, Game, Ground, Judge, Player, RunnerRegen, Verdict, play},
 };
 use bitai_types::{Job, Sampler};
 
@@ -101,8 +101,18 @@ fn dispute(pack: &ModelPack, device: &dyn Device) -> Game {
     let (_, _, doubter) = run(pack, &job, &ReferenceDevice, Some(&outputs));
     let branches = opened(pack).branches();
     let root = t.root().unwrap();
-    let mut judge = Judge::new(job, outputs, root, (*pack.program()).clone(), branches).unwrap();
-    play(&mut judge, &mut Challenger::new(doubter), &mut neuron)
+    let claim = Claim {
+        chain_id: 31_337,
+        hub: Address::repeat_byte(1),
+        job_id: U256::from(5),
+        neuron: Address::repeat_byte(2),
+        job,
+        outputs,
+        root,
+    };
+    let mut judge = Judge::new(claim, (*pack.program()).clone(), branches).unwrap();
+    let who = Address::repeat_byte(3);
+    play(&mut judge, who, &mut Challenger::new(doubter), &mut neuron)
 }
 
 #[test]

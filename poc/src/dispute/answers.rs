@@ -29,10 +29,12 @@ impl Judge {
     /// Takes an answer to the ask with id `to`. A verdict where it contradicts what is public.
     pub fn answer(&mut self, to: Hash, answer: Answer) -> Result<Option<Verdict>, DisputeError> {
         self.undecided()?;
-        let ask = *self.open.get(&to).ok_or(DisputeError::NotAsked)?;
+        let ask = self.seats.open.get(&to).ok_or(DisputeError::NotAsked)?.ask;
+        let id = answer.id(&to);
         let contradiction = self.publish(ask, answer)?;
-        self.open.remove(&to);
-        Ok(contradiction.map(|why| self.decide(Verdict::Guilty(Ground::Contradiction(why)))))
+        self.published.ids.insert(ask, id);
+        self.seats.open.remove(&to);
+        Ok(contradiction.map(|why| self.convict(Ground::Contradiction(why))))
     }
 
     /// Checks an answer and publishes it; `Some` names a contradiction that convicts at once.

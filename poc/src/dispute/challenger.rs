@@ -25,21 +25,35 @@ fn first_difference<T: PartialEq>(mine: &[T], theirs: &[T]) -> Option<u32> {
     u32::try_from(i).ok()
 }
 
+/// What a challenger wants to do, before it names what that relies on.
+enum Want {
+    Ask(Ask),
+    Accuse(Box<Accusation>),
+    Resign,
+}
+
 /// What a challenger does: a move, or nothing that it could prove wrong.
-type Next = Result<Move, DisputeError>;
+type Next = Result<Want, DisputeError>;
 
 fn ask(ask: Ask) -> Next {
-    Ok(Move::Ask(ask))
+    Ok(Want::Ask(ask))
 }
 
 fn accuse(accusation: Accusation) -> Next {
-    Ok(Move::Accuse(Box::new(accusation)))
+    Ok(Want::Accuse(Box::new(accusation)))
 }
 
 impl<R: Regenerate> Challenge for Challenger<R> {
     fn next(&mut self, judge: &Judge) -> Move {
         // Its own run failing it is the challenger's loss: it has nothing to accuse.
-        self.walk(judge).unwrap_or(Move::Resign)
+        let made = match self.walk(judge).unwrap_or(Want::Resign) {
+            Want::Ask(ask) => judge.builds_on(&ask).map(|to| Move::Ask { to, ask }),
+            Want::Accuse(accusation) => judge
+                .rests_on(&accusation)
+                .map(|to| Move::Accuse { to, accusation }),
+            Want::Resign => Ok(Move::Resign),
+        };
+        made.unwrap_or(Move::Resign)
     }
 }
 
@@ -68,7 +82,7 @@ impl<R: Regenerate> Challenger<R> {
                 .zip(&theirs)
                 .find(|(i, node)| tree_node(&mine, next, *i) != **node);
             let Some((i, _)) = differs else {
-                return Ok(Move::Resign);
+                return Ok(Want::Resign);
             };
             (h, index) = (next, i);
         }
@@ -90,7 +104,7 @@ impl<R: Regenerate> Challenger<R> {
         let by_layer = first_difference(&layers, &theirs.layers).map(|l| l + 1);
         let by_token = (rows.sampled() != theirs.node.sampled).then(|| self.player.units.count(true) - 1);
         let Some(unit) = by_unit.into_iter().chain(by_layer).chain(by_token).min() else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let Some(commits) = judge.published().units.get(&(pos, unit)) else {
             return ask(Ask::Unit { pos, unit });
@@ -101,7 +115,7 @@ impl<R: Regenerate> Challenger<R> {
             .ok_or(DisputeError::Kind("my run has no such unit"))?;
         match first_difference(&mine, commits) {
             Some(i) => self.site(judge, pos, first + i),
-            None => Ok(Move::Resign),
+            None => Ok(Want::Resign),
         }
     }
 
@@ -125,7 +139,7 @@ impl<R: Regenerate> Challenger<R> {
                 return self.row(judge, pos, site, side, &op);
             }
         }
-        Ok(Move::Resign)
+        Ok(Want::Resign)
     }
 
     /// The first element of a row that differs.
@@ -139,7 +153,7 @@ impl<R: Regenerate> Challenger<R> {
             };
             match first_difference(&row_values(&bytes, piece), theirs) {
                 Some(i) => index = i,
-                None => return Ok(Move::Resign),
+                None => return Ok(Want::Resign),
             }
         }
         let Some(theirs) = judge.published().pieces.get(&(pos, site, side, index)) else {
@@ -153,7 +167,7 @@ impl<R: Regenerate> Challenger<R> {
         let start = u64::from(index) * piece;
         let from = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
         let Some(byte) = first_difference(&bytes[from..], theirs) else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let size = self.player.units.element_len(site, side).unwrap_or(1);
         let element = u32::try_from((start + u64::from(byte)) / size).unwrap_or(u32::MAX);
@@ -163,7 +177,7 @@ impl<R: Regenerate> Challenger<R> {
             Op::Attention { .. } => self.attention(judge, at),
             Op::Quant { .. } => self.quant(judge, at, side),
             Op::Embed { .. } => self.embed(judge, at),
-            _ => Ok(Move::Resign),
+            _ => Ok(Want::Resign),
         }
     }
 
@@ -176,7 +190,7 @@ impl<R: Regenerate> Challenger<R> {
             ..
         } = *judge.op(site)?
         else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let Some(theirs) = judge.published().sums.get(&at) else {
             return ask(Ask::Sum { pos, site, element });
@@ -208,10 +222,10 @@ impl<R: Regenerate> Challenger<R> {
 
     fn embed(&mut self, judge: &Judge, at: At) -> Next {
         let Op::Embed { weight, .. } = *judge.op(at.site)? else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let Some(id) = judge.input_id(at.pos) else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let k = judge.program().d_model;
         accuse(Accusation::Embed {
@@ -237,7 +251,7 @@ impl<R: Regenerate> Challenger<R> {
             return accuse(make(at, key));
         }
         let Some(part) = first_difference(&mine.parts(), &theirs.parts) else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let Some(shares) = judge.published().key_parts.get(&(at, part)) else {
             return ask(Ask::KeyPart {
@@ -251,7 +265,7 @@ impl<R: Regenerate> Challenger<R> {
         let range = part_of(&(0..count), part_len(count), part);
         let own = &mine.shares[range.start as usize..range.end as usize];
         let Some(i) = first_difference(own, shares) else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let key = Box::new(self.player.open_key(judge, at, mine.lo + range.start + i)?);
         accuse(Accusation::Key { at, key })
@@ -262,7 +276,7 @@ impl<R: Regenerate> Challenger<R> {
         let (Op::Quant { wht, .. }, Some(Shape::Quant { group: len, .. })) =
             (judge.op(site)?.clone(), self.player.units.shape(site))
         else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let wht = u32::from(wht);
         let group = if side == Side::Scales {
@@ -317,14 +331,14 @@ impl<R: Regenerate> Challenger<R> {
 
     fn sampled(&mut self, judge: &Judge, pos: u32, site: SiteId) -> Next {
         let Some(token) = judge.published().token.get(&pos).and_then(|t| t.node.sampled) else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let path = (pos, site, 0);
         let logit = |p: &mut Player<R>, id: u32| p.open_input(judge, path, Side::Data, id..id + 1);
         if matches!(self.player.sampler, Sampler::Greedy) {
             let rows = self.player.rows(pos)?;
             let Some(SiteRow::Token(id)) = rows.row(site) else {
-                return Ok(Move::Resign);
+                return Ok(Want::Resign);
             };
             return accuse(Accusation::GreedyExceeded {
                 pos,
@@ -367,7 +381,7 @@ impl<R: Regenerate> Challenger<R> {
         };
         let own = self.player.draw_part(pos, theirs, token, part)?;
         let Some(sub) = first_difference(&own, subs) else {
-            return Ok(Move::Resign);
+            return Ok(Want::Resign);
         };
         let ids = super::leaf_draw::draw_sub(judge.program().vocab, part, sub);
         let logits = self.player.open_input(judge, path, Side::Data, ids)?;

@@ -1,4 +1,8 @@
-//! A whole game between two players before a judge, in memory, with every move counted.
+//! Whole games before a judge, in memory, with every move counted: one challenger, or several at once in any
+//! interleaving.
+
+use alloy_primitives::Address;
+use bitai_kernels::Hash;
 
 use super::{Accusation, Answer, Ask, DisputeError, Ground, Judge, Player, Regenerate, Verdict};
 
@@ -11,13 +15,23 @@ pub enum Side {
     Defendant,
 }
 
-/// A challenger's move.
+/// A challenger's move; `to` is the id of the answer (or claim) that it relies on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Move {
     /// Asks for a node.
-    Ask(Ask),
+    Ask {
+        /// What it builds on.
+        to: Hash,
+        /// The node.
+        ask: Ask,
+    },
     /// Accuses a step.
-    Accuse(Box<Accusation>),
+    Accuse {
+        /// What it rests on.
+        to: Hash,
+        /// The step.
+        accusation: Box<Accusation>,
+    },
     /// Finds nothing wrong, or has nothing to say.
     Resign,
 }
@@ -56,9 +70,9 @@ pub struct MoveRecord {
 pub struct Game {
     /// How it ended.
     pub verdict: Verdict,
-    /// Asks that were answered.
+    /// Asks of this game that were answered.
     pub rounds: u32,
-    /// Every move.
+    /// Every move of this game; answers that another game asked for are in that one.
     pub moves: Vec<MoveRecord>,
     /// Why a move was refused, if that ended it.
     pub refused: Option<DisputeError>,
@@ -74,51 +88,170 @@ impl Game {
 /// Moves after which a challenger that does not end its game counts as silent.
 const MOVES_MAX: u32 = 1000;
 
-/// Plays until a verdict. A refused move is not tried again: its side's clock runs out.
-pub fn play(judge: &mut Judge, challenger: &mut dyn Challenge, defendant: &mut dyn Defend) -> Game {
-    let (mut moves, mut rounds) = (vec![], 0);
-    let end = |verdict, moves, rounds, refused| Game {
-        verdict,
-        rounds,
-        moves,
-        refused,
-    };
-    for _ in 0..MOVES_MAX {
-        let next = challenger.next(judge);
-        let mut record = |side, what: String, bytes| moves.push(MoveRecord { side, what, bytes });
-        match next {
-            Move::Resign => break,
-            Move::Accuse(accusation) => {
-                record(
-                    Side::Challenger,
-                    format!("accuse {}", name(&accusation)),
-                    accusation.size(),
-                );
-                return match judge.accuse(&accusation) {
-                    Ok(verdict) => end(verdict, moves, rounds, None),
-                    Err(e) => end(Verdict::Cleared(Ground::Silence), moves, rounds, Some(e)),
-                };
+/// One challenger's place in [`play_all`].
+pub struct Seat<'a> {
+    /// Its address.
+    pub who: Address,
+    /// How it plays.
+    pub challenger: &'a mut dyn Challenge,
+}
+
+/// What a seat does next.
+enum State {
+    /// Looks at what is published.
+    Looks,
+    /// Sends a move that it decided on earlier; others may have moved since.
+    Sends(Move),
+    /// Waits for an answer.
+    Waits(Hash, Ask),
+    /// Is done.
+    Done(Verdict),
+}
+
+/// Plays one challenger until a verdict. A refused move is not tried again: its side's clock runs out.
+pub fn play(
+    judge: &mut Judge,
+    who: Address,
+    challenger: &mut dyn Challenge,
+    defendant: &mut dyn Defend,
+) -> Game {
+    let mut seats = [Seat { who, challenger }];
+    play_all(judge, &mut seats, defendant, &mut |_| 0).remove(0)
+}
+
+/// Plays all challengers until each has a verdict. Of the n seats that can go on, `pick(n)` names the one that
+/// does: it looks, sends what it decided, or is answered, so moves are made on views that others have changed.
+/// A move that such a race made stale is decided anew; any other refused move lets its side's clock run out.
+/// Games come in the order of the seats.
+pub fn play_all(
+    judge: &mut Judge,
+    seats: &mut [Seat<'_>],
+    defendant: &mut dyn Defend,
+    pick: &mut dyn FnMut(usize) -> usize,
+) -> Vec<Game> {
+    let mut tables: Vec<Table> = seats.iter().map(|seat| Table::join(judge, seat.who)).collect();
+    loop {
+        for (seat, table) in seats.iter().zip(&mut tables) {
+            table.catch_up(judge, seat.who);
+        }
+        let live: Vec<usize> = (0..tables.len()).filter(|i| !tables[*i].is_done()).collect();
+        let Some(&i) = live.get(pick(live.len()).min(live.len().saturating_sub(1))) else {
+            break;
+        };
+        tables[i].go_on(judge, &mut seats[i], defendant);
+    }
+    tables.into_iter().map(Table::finish).collect()
+}
+
+/// One game under way.
+struct Table {
+    state: State,
+    looks: u32,
+    game: Game,
+}
+
+impl Table {
+    fn join(judge: &mut Judge, who: Address) -> Self {
+        let game = |verdict, refused| Game {
+            verdict,
+            rounds: 0,
+            moves: vec![],
+            refused,
+        };
+        let silent = Verdict::Cleared(Ground::Silence);
+        let (state, game) = match judge.join(who) {
+            Ok(()) => (State::Looks, game(silent, None)),
+            Err(e) => {
+                let verdict = judge.verdict(who).unwrap_or(silent);
+                (State::Done(verdict), game(verdict, Some(e)))
             }
-            Move::Ask(ask) => {
-                record(Side::Challenger, format!("ask {ask:?}"), ask.size());
-                let id = match judge.ask(ask) {
-                    Ok(id) => id,
-                    Err(e) => return end(judge.timeout(), moves, rounds, Some(e)),
-                };
-                let Some(answer) = defendant.answer(&ask) else {
-                    return end(judge.timeout(), moves, rounds, None);
-                };
-                rounds += 1;
-                record(Side::Defendant, "answer".into(), answer.size());
-                match judge.answer(id, answer) {
-                    Ok(None) => {}
-                    Ok(Some(verdict)) => return end(verdict, moves, rounds, None),
-                    Err(e) => return end(judge.timeout(), moves, rounds, Some(e)),
-                }
-            }
+        };
+        Self {
+            state,
+            looks: 0,
+            game,
         }
     }
-    end(judge.timeout(), moves, rounds, None)
+
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done(_))
+    }
+
+    fn finish(mut self) -> Game {
+        if let State::Done(verdict) = self.state {
+            self.game.verdict = verdict;
+        }
+        self.game
+    }
+
+    /// Takes in what other games did: a verdict for all, an answer that this one waits for.
+    fn catch_up(&mut self, judge: &Judge, who: Address) {
+        if self.is_done() {
+            return;
+        }
+        if let Some(verdict) = judge.verdict(who) {
+            self.state = State::Done(verdict);
+        } else if let State::Waits(id, _) = self.state
+            && judge.owed().all(|(owed, _)| owed != id)
+        {
+            self.state = State::Looks;
+        }
+    }
+
+    fn record(&mut self, side: Side, what: String, bytes: usize) {
+        self.game.moves.push(MoveRecord { side, what, bytes });
+    }
+
+    /// A clock runs out.
+    fn run_out(&mut self, judge: &mut Judge, who: Address, refused: Option<DisputeError>) {
+        self.game.refused = refused;
+        let verdict = judge.timeout(who).ok().or_else(|| judge.verdict(who));
+        self.state = State::Done(verdict.unwrap_or(Verdict::Cleared(Ground::Silence)));
+    }
+
+    fn go_on(&mut self, judge: &mut Judge, seat: &mut Seat<'_>, defendant: &mut dyn Defend) {
+        match std::mem::replace(&mut self.state, State::Looks) {
+            State::Looks => {
+                self.looks += 1;
+                match seat.challenger.next(judge) {
+                    Move::Resign => self.run_out(judge, seat.who, None),
+                    _ if self.looks > MOVES_MAX => self.run_out(judge, seat.who, None),
+                    next => self.state = State::Sends(next),
+                }
+            }
+            State::Sends(Move::Ask { to, ask }) => {
+                self.record(Side::Challenger, format!("ask {ask:?}"), ask.size());
+                match judge.ask(seat.who, to, ask) {
+                    Ok(id) => self.state = State::Waits(id, ask),
+                    Err(DisputeError::Published) => {}
+                    Err(e) => self.run_out(judge, seat.who, Some(e)),
+                }
+            }
+            State::Sends(Move::Accuse { to, accusation }) => {
+                let what = format!("accuse {}", name(&accusation));
+                self.record(Side::Challenger, what, accusation.size());
+                match judge.accuse(seat.who, to, &accusation) {
+                    Ok(verdict) => self.state = State::Done(verdict),
+                    Err(e) => self.run_out(judge, seat.who, Some(e)),
+                }
+            }
+            State::Waits(id, ask) => match defendant.answer(&ask) {
+                None => {
+                    self.state = State::Waits(id, ask);
+                    self.run_out(judge, seat.who, None);
+                }
+                Some(answer) => {
+                    self.game.rounds += 1;
+                    self.record(Side::Defendant, "answer".into(), answer.size());
+                    if let Err(e) = judge.answer(id, answer) {
+                        self.run_out(judge, seat.who, Some(e));
+                    }
+                }
+            },
+            State::Sends(Move::Resign) => self.run_out(judge, seat.who, None),
+            done @ State::Done(_) => self.state = done,
+        }
+    }
 }
 
 /// An accusation's kind.

@@ -1,17 +1,17 @@
-//! The judge: its setup from public data, who owes an answer, and every ask checked against what is published.
+//! The judge: its setup from public data, and every ask checked against what is published.
 
-use std::collections::HashMap;
-
-use alloy_primitives::B256;
+use alloy_primitives::Address;
 use bitai_kernels::{Hash, Op, Program, Sampler, program::SiteId, program_check::Shape};
-use bitai_types::Job;
+use bitai_types::{Job, JobError};
 
 use super::{
-    DisputeError, Ground, Verdict,
+    DisputeError, Ground,
+    ids::Claim,
     inner::{Side, SiteCommit, Units},
     levels::next_height,
     msg::{Ask, At},
     published::Published,
+    seats::Seats,
 };
 use crate::{
     header::{Header, TraceRoot},
@@ -20,7 +20,9 @@ use crate::{
 };
 
 /// A dispute about one claim.
+#[derive(Debug, Clone)]
 pub struct Judge {
+    pub(super) id: Hash,
     pub(super) job: Job,
     pub(super) outputs: Vec<u32>,
     pub(super) claimed: TraceRoot,
@@ -30,8 +32,7 @@ pub struct Judge {
     pub(super) branches: Branches,
     pub(super) published: Published,
     pub(super) sampler: Sampler,
-    pub(super) open: HashMap<Hash, Ask>,
-    verdict: Option<Verdict>,
+    pub(super) seats: Seats,
 }
 
 /// The sampler that the kernels know.
@@ -48,47 +49,50 @@ pub fn kernel_sampler(job: &Job) -> Sampler {
 }
 
 impl Judge {
-    /// Opens a dispute about the claim that `job` gave `outputs` with trace root `claimed`. The program is
-    /// checked against the job's model root; everything else follows from public data.
-    pub fn new(
-        job: Job,
-        outputs: Vec<u32>,
-        claimed: TraceRoot,
-        program: Program,
-        branches: Branches,
-    ) -> Result<Self, DisputeError> {
+    /// Opens the dispute about a claim. The program is checked against the job's model root; everything else
+    /// follows from public data. An output that the job does not allow convicts at once.
+    pub fn new(claim: Claim, program: Program, branches: Branches) -> Result<Self, DisputeError> {
         let units = Units::new(&program)?;
+        let id = claim.id();
+        let Claim { job, outputs, .. } = claim;
         if branches.root(&program).ok() != Some(job.model_root) {
             return Err(DisputeError::Setup(
                 "program and branches do not give the job's model root".into(),
             ));
         }
-        let setup = |e: bitai_types::JobError| DisputeError::Setup(e.to_string());
-        job.check(program.vocab, program.context).map_err(setup)?;
-        job.check_output(&outputs, program.vocab).map_err(setup)?;
-        Ok(Self {
+        job.check(program.vocab, program.context)
+            .map_err(|e| DisputeError::Setup(e.to_string()))?;
+        let allowed = job.check_output(&outputs, program.vocab);
+        let mut judge = Self {
+            id,
             header: Header::new(&job, &program),
             sampler: kernel_sampler(&job),
             job,
             outputs,
-            claimed,
+            claimed: claim.root,
             program,
             units,
             branches,
             published: Published::default(),
-            open: HashMap::new(),
-            verdict: None,
-        })
+            seats: Seats::default(),
+        };
+        if let Err(e) = allowed {
+            judge.convict(Ground::Contradiction(match e {
+                JobError::IdOutOfRange { .. } => "an output id is outside the vocabulary",
+                _ => "the output does not end where the job says",
+            }));
+        }
+        Ok(judge)
+    }
+
+    /// The claim's id: what the first ask builds on.
+    pub fn id(&self) -> Hash {
+        self.id
     }
 
     /// What is published so far.
     pub fn published(&self) -> &Published {
         &self.published
-    }
-
-    /// The verdict, once there is one.
-    pub fn verdict(&self) -> Option<Verdict> {
-        self.verdict
     }
 
     /// The claim's header.
@@ -123,7 +127,8 @@ impl Judge {
 
     /// Number of outputs.
     pub(super) fn output_count(&self) -> u32 {
-        u32::try_from(self.outputs.len()).expect("check_output bounds it by max_new")
+        // `check_output` bounds it by max_new; a claim that breaks that is convicted before the first move.
+        u32::try_from(self.outputs.len()).unwrap_or(u32::MAX)
     }
 
     /// Positions of the trace.
@@ -139,39 +144,16 @@ impl Judge {
         }
     }
 
-    /// The id of an ask in this dispute.
-    pub fn ask_id(&self, ask: &Ask) -> Hash {
-        ask.id(&self.header.job, &B256::from(self.claimed))
-    }
-
-    /// A side that lets its clock run out has lost: the defendant while an ask is open.
-    pub fn timeout(&mut self) -> Verdict {
-        let verdict = if self.open.is_empty() {
-            Verdict::Cleared(Ground::Silence)
-        } else {
-            Verdict::Guilty(Ground::Silence)
-        };
-        *self.verdict.get_or_insert(verdict)
-    }
-
-    pub(super) fn decide(&mut self, verdict: Verdict) -> Verdict {
-        *self.verdict.get_or_insert(verdict)
-    }
-
-    pub(super) fn undecided(&self) -> Result<(), DisputeError> {
-        if self.verdict.is_some() {
-            Err(DisputeError::Decided)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Takes an ask; gives the id that the answer must name.
-    pub fn ask(&mut self, ask: Ask) -> Result<Hash, DisputeError> {
-        self.undecided()?;
+    /// Takes an ask of a challenger, which builds on the answer (or claim) with id `to`; gives the id that the
+    /// answer must name. What another challenger waits for already is asked once.
+    pub fn ask(&mut self, who: Address, to: Hash, ask: Ask) -> Result<Hash, DisputeError> {
+        self.playing(who)?;
         self.check_ask(&ask)?;
-        let id = self.ask_id(&ask);
-        self.open.insert(id, ask);
+        if self.builds_on(&ask)? != to {
+            return Err(DisputeError::OtherAnswer);
+        }
+        let id = ask.id(&to);
+        self.wait(who, id, ask);
         Ok(id)
     }
 

@@ -1,8 +1,9 @@
 //! Accusations: the judge opens the inputs of one step and executes it with the reference functions. Here the
 //! linear, the embedding and the ops whose whole row is cheap; the other shapes have files of their own.
 
+use alloy_primitives::Address;
 use bitai_kernels::{
-    DType, Op,
+    DType, Hash, Op,
     num::Scale,
     ops::NormParams,
     program::{SiteId, Weight},
@@ -24,17 +25,25 @@ use crate::model_root::TensorOpening;
 pub(super) type Step = Result<(bool, &'static str), DisputeError>;
 
 impl Judge {
-    /// Executes the accused step and decides the dispute. An accusation whose openings fail does not count.
-    pub fn accuse(&mut self, accusation: &Accusation) -> Result<Verdict, DisputeError> {
-        self.undecided()?;
+    /// Executes the step that a challenger accuses, resting on the answer with id `to`: convicts the claim or
+    /// ends the challenger's game. An accusation whose openings fail does not count.
+    pub fn accuse(
+        &mut self,
+        who: Address,
+        to: Hash,
+        accusation: &Accusation,
+    ) -> Result<Verdict, DisputeError> {
+        self.playing(who)?;
+        if self.rests_on(accusation)? != to {
+            return Err(DisputeError::OtherAnswer);
+        }
         let (right, step) = self.execute(accusation)?;
         let ground = Ground::Step(step);
-        let verdict = if right {
-            Verdict::Cleared(ground)
+        Ok(if right {
+            self.clear(who, ground)
         } else {
-            Verdict::Guilty(ground)
-        };
-        Ok(self.decide(verdict))
+            self.convict(ground)
+        })
     }
 
     fn execute(&self, accusation: &Accusation) -> Step {

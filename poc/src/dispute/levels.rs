@@ -20,6 +20,12 @@ pub const fn next_height(height: u32) -> u32 {
     }
 }
 
+/// The height whose move goes down to `height`, in a tree of height `top`.
+pub const fn height_above(height: u32, top: u32) -> u32 {
+    let next = (height / TREE_STEP + 1) * TREE_STEP;
+    if next < top { next } else { top }
+}
+
 /// The elements of K that each part of a linear sums: every segment in runs of [`LINEAR_PART`].
 pub fn linear_parts(k: u32, segments: u32) -> Vec<Range<u32>> {
     let seg = k / segments.max(1);
@@ -112,6 +118,17 @@ mod tests {
             k: 64,
         };
         assert_eq!(rounds_max(&small), 1 + 2 + 1 + 2);
+    }
+
+    #[test]
+    fn every_height_of_the_game_is_below_the_one_that_leads_to_it() {
+        for top in 1..31 {
+            let mut h = top;
+            while h > 0 {
+                assert_eq!(height_above(next_height(h), top), h, "{top}");
+                h = next_height(h);
+            }
+        }
     }
 
     #[test]

@@ -7,12 +7,16 @@
 //! needs no commitment of its own: at the first wrong step all inputs are what it computed too, so it can
 //! open them, and a step that is right convicts nobody.
 //!
+//! Several challengers play at once over the one tree: a published node serves everyone, a loss binds only
+//! its challenger, a conviction ends all games. Every move names by hash what it relies on ([`ids`]).
+//!
 //! Levels: trace root -> token (256-ary) -> its layers and units -> sites of a unit -> pieces of a row ->
 //! element -> parts of its sum. [`rounds_max`] counts them.
 
 mod answers;
 mod challenger;
 mod game;
+pub mod ids;
 pub mod inner;
 mod judge;
 mod leaf;
@@ -20,18 +24,21 @@ mod leaf_attention;
 mod leaf_draw;
 mod leaf_quant;
 pub mod levels;
+mod links;
 pub mod msg;
 mod openings;
 mod player;
 mod published;
 mod regenerate;
+mod seats;
 #[cfg(test)]
 mod tests;
 
 use thiserror::Error;
 
 pub use challenger::Challenger;
-pub use game::{Challenge, Defend, Game, Move, MoveRecord, Side as GameSide, play};
+pub use game::{Challenge, Defend, Game, Move, MoveRecord, Seat, Side as GameSide, play, play_all};
+pub use ids::Claim;
 pub use judge::{Judge, kernel_sampler};
 pub use levels::{Maxima, rounds_max};
 pub use msg::{Accusation, Answer, Ask};
@@ -46,7 +53,7 @@ use crate::{opening::OpenError, slice::SliceError};
 pub enum Verdict {
     /// The defendant's commitments are wrong.
     Guilty(Ground),
-    /// This challenger was wrong, or fell silent. Others may still challenge.
+    /// This challenger was wrong, or fell silent. Binds nobody else.
     Cleared(Ground),
 }
 
@@ -65,8 +72,14 @@ pub enum Ground {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DisputeError {
     /// The dispute is over.
-    #[error("the dispute is decided")]
+    #[error("the claim is convicted")]
     Decided,
+    /// Who moves has no game to move in.
+    #[error("{0}")]
+    Seat(&'static str),
+    /// The move relies on an answer that is not the one published here: a replay, or a race lost.
+    #[error("the move relies on another answer than the one published here; look again")]
+    OtherAnswer,
     /// The program cannot be disputed.
     #[error("program: {0}")]
     Program(String),

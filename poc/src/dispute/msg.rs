@@ -1,7 +1,6 @@
 //! The messages of a dispute: what a challenger asks for, what a defendant publishes, and the accusations that
 //! end a game in one executed step. Sizes are what the packed fields take on the wire.
 
-use alloy_primitives::B256;
 use bitai_kernels::{Hash, num::Scale, program::SiteId, reference::sample::Threshold};
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +10,6 @@ use crate::{
     model_root::TensorOpening,
     opening::{KvOpening, LayerRows, RangeOpening, TokenNode},
 };
-
-/// Tag of an ask's id.
-pub const ASK_TAG: &[u8; 16] = b"bitai/ask/v0\0\0\0\0";
 
 /// A node of the published tree that the challenger pays to see. Its parent must be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,49 +106,9 @@ pub enum Ask {
 }
 
 impl Ask {
-    /// The words of its canonical form: kind, then the fields, unused ones 0.
-    fn words(&self) -> [u32; 5] {
-        let s = |side| u32::from(side == Side::Scales);
-        match *self {
-            Ask::Tokens { height, index } => [0, height, index, 0, 0],
-            Ask::Token { pos } => [1, pos, 0, 0, 0],
-            Ask::Unit { pos, unit } => [2, pos, unit, 0, 0],
-            Ask::Row { pos, site, side } => [3, pos, site, s(side), 0],
-            Ask::Piece {
-                pos,
-                site,
-                side,
-                index,
-            } => [4, pos, site, s(side), index],
-            Ask::Sum { pos, site, element } => [5, pos, site, element, 0],
-            Ask::Keys { pos, site, element } => [6, pos, site, element, 0],
-            Ask::KeyPart {
-                pos,
-                site,
-                element,
-                part,
-            } => [7, pos, site, element, part],
-            Ask::Group { pos, site, group } => [8, pos, site, group, 0],
-            Ask::Draw { pos } => [9, pos, 0, 0, 0],
-            Ask::DrawPart { pos, part } => [10, pos, part, 0, 0],
-        }
-    }
-
-    /// What an answer names, so that a replay after a reorg is refused: H(tag, job, claimed root, words).
-    pub fn id(&self, job: &B256, root: &B256) -> Hash {
-        let mut h = blake3::Hasher::new();
-        h.update(ASK_TAG);
-        h.update(job.as_slice());
-        h.update(root.as_slice());
-        for word in self.words() {
-            h.update(&word.to_le_bytes());
-        }
-        *h.finalize().as_bytes()
-    }
-
-    /// Bytes on the wire: the words; the dispute is named by the transaction.
+    /// Bytes on the wire: the words, and the 32 that name what it builds on.
     pub const fn size(&self) -> usize {
-        20
+        52
     }
 }
 
@@ -551,11 +507,11 @@ pub enum DrawFault {
 }
 
 impl Accusation {
-    /// Bytes on the wire.
+    /// Bytes on the wire, with the 32 that name what it rests on.
     pub fn size(&self) -> usize {
         let weight = |w: &WeightOpening| w.q.size() + w.mult.as_ref().map_or(0, TensorOpening::size);
         let key = |k: &KeyOpening| 4 + k.kv.size() + k.q.size() + k.q_scale.size();
-        1 + match self {
+        33 + match self {
             Accusation::LinearPart { x, w, .. } => 16 + x.size() + weight(w),
             Accusation::LinearFinish {
                 x_scales,

@@ -6,7 +6,7 @@ use bitai_kernels::{Hash, program::SiteId};
 
 use super::{
     inner::{Side, SiteCommit, Units},
-    msg::{At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeysAnswer},
+    msg::{Ask, At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeysAnswer},
 };
 use crate::{
     opening::{LayerRows, TokenNode},
@@ -27,6 +27,8 @@ pub struct PublishedToken {
 /// All published nodes of one claim, by path.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
+    /// The id of every answer, by what it answers.
+    pub ids: HashMap<Ask, Hash>,
     /// Nodes of the token tree by (height, index).
     pub tokens: HashMap<(u32, u32), Hash>,
     /// Tokens by position.

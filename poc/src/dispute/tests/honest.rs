@@ -20,7 +20,7 @@ fn attacks(model: &Model, job: &Job, fault: Fault) -> Option<Game> {
         return None;
     }
     let mut judge = model.judge_root(job, &outputs, root);
-    Some(play(&mut judge, &mut Challenger::new(liar), &mut honest))
+    Some(play(&mut judge, WHO, &mut Challenger::new(liar), &mut honest))
 }
 
 #[test]
@@ -34,23 +34,17 @@ fn clears_an_honest_neuron_of_every_kind_of_wrong_challenge() {
             if matches!(op, Op::KvAppend { .. } | Op::Out) {
                 continue;
             }
-            for element in [0, 5, 12] {
-                let element = if matches!(op, Op::Sample { .. }) {
-                    0
-                } else {
-                    element
+            // Most flips vanish in a later quantisation: the first two that change the liar's root play.
+            let elements = if matches!(op, Op::Sample { .. }) { 1 } else { 64 };
+            let games = (0..elements).filter_map(|element| {
+                let fault = Fault {
+                    site,
+                    position: 8,
+                    element,
                 };
-                let Some(game) = attacks(
-                    &model,
-                    &job,
-                    Fault {
-                        site,
-                        position: 8,
-                        element,
-                    },
-                ) else {
-                    continue;
-                };
+                attacks(&model, &job, fault)
+            });
+            for game in games.take(2) {
                 assert!(
                     matches!(game.verdict, Verdict::Cleared(_)),
                     "{site} {op:?}: {game:#?}"
@@ -58,8 +52,21 @@ fn clears_an_honest_neuron_of_every_kind_of_wrong_challenge() {
                 seen.push(op.name());
             }
         }
+        seen.sort_unstable();
         seen.dedup();
-        assert!(seen.len() > 8, "{seen:?}");
+        // Every op that puts out rows of its own.
+        let all = [
+            "add",
+            "attention",
+            "embed",
+            "glu",
+            "linear",
+            "quant",
+            "rms_norm",
+            "rope",
+            "sample",
+        ];
+        assert_eq!(seen, all);
     }
 }
 
@@ -68,8 +75,9 @@ fn published(model: &Model, job: &Job, asks: &[Ask]) -> (Judge, Player<RunnerReg
     let mut honest = model.decode(job, &job.input_ids, None);
     let outputs = honest.transcript.outputs().to_vec();
     let mut judge = model.judge_root(job, &outputs, honest.transcript.root().unwrap());
+    judge.join(WHO).unwrap();
     for ask in asks {
-        let id = judge.ask(*ask).unwrap();
+        let id = super::ask(&mut judge, *ask).unwrap();
         assert_eq!(
             judge.answer(id, honest.respond(ask).unwrap()),
             Ok(None),
@@ -80,7 +88,7 @@ fn published(model: &Model, job: &Job, asks: &[Ask]) -> (Judge, Player<RunnerReg
 }
 
 /// Asks that publish a site's element.
-fn down_to(model: &Model, pos: u32, site: u32, element: u32) -> Vec<Ask> {
+pub(super) fn down_to(model: &Model, pos: u32, site: u32, element: u32) -> Vec<Ask> {
     let units = inner::Units::new(&model.program).unwrap();
     let mut asks = vec![
         Ask::Tokens { height: 4, index: 0 },
@@ -109,11 +117,15 @@ fn down_to(model: &Model, pos: u32, site: u32, element: u32) -> Vec<Ask> {
 
 /// Checks that an accusation about honest numbers counts and clears.
 fn clears(mut judge: Judge, accusation: &Accusation) {
-    match judge.accuse(accusation) {
+    match accuse(&mut judge, accusation) {
         Ok(Verdict::Cleared(Ground::Step(_))) => {}
         other => panic!("{accusation:?}: {other:?}"),
     }
-    assert!(matches!(judge.accuse(accusation), Err(DisputeError::Decided)));
+    assert_eq!(judge.convicted(), None);
+    assert!(matches!(
+        accuse(&mut judge, accusation),
+        Err(DisputeError::Seat(_))
+    ));
 }
 
 #[test]
@@ -161,7 +173,7 @@ fn clears_every_accusation_about_an_attention() {
             let key = Box::new(player.open_key(&judge, at, 5).unwrap());
             let accusation = Accusation::MaxExceeded { at, key };
             assert!(matches!(
-                judge.accuse(&accusation),
+                accuse(&mut judge, &accusation),
                 Err(DisputeError::Range { .. })
             ));
         }

@@ -1,15 +1,17 @@
 //! A small model with every op, honest and faulty runs of it, and the games that they play.
 
+mod attack;
 mod fudge;
 mod honest;
+mod parallel;
 mod setup;
 mod shapes;
 
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256, U256};
 use bitai_kernels::{
-    DType, Device, HostTensor, Op, Program, ReferenceDevice, Runner, SeqStep, Site, Trace,
+    DType, Device, Hash, HostTensor, Op, Program, ReferenceDevice, Runner, SeqStep, Site, Trace,
     program::{Activation, RopeStyle, Weight},
     reference::ReferenceOps,
     testing::{Fault, FaultyDevice},
@@ -337,14 +339,7 @@ impl Model {
 
     fn judge_root(&self, job: &Job, outputs: &[u32], root: TraceRoot) -> Judge {
         let branches = self.pack().branches();
-        Judge::new(
-            job.clone(),
-            outputs.to_vec(),
-            root,
-            (*self.program).clone(),
-            branches,
-        )
-        .unwrap()
+        Judge::new(revealed(job, outputs, root), (*self.program).clone(), branches).unwrap()
     }
 
     /// Sites of a layer (or of none) with an op of this name.
@@ -355,6 +350,34 @@ impl Model {
             .map(|(i, _)| i)
             .collect()
     }
+}
+
+/// The challenger of tests that have one.
+pub(super) const WHO: Address = Address::repeat_byte(0xc1);
+
+/// What a neuron revealed.
+pub(super) fn revealed(job: &Job, outputs: &[u32], root: TraceRoot) -> Claim {
+    Claim {
+        chain_id: 31_337,
+        hub: Address::repeat_byte(0x0b),
+        job_id: U256::from(7),
+        neuron: Address::repeat_byte(0xe1),
+        job: job.clone(),
+        outputs: outputs.to_vec(),
+        root,
+    }
+}
+
+/// Asks for what builds on what is published (or names nothing, where that is not).
+pub(super) fn ask(judge: &mut Judge, ask: Ask) -> Result<Hash, DisputeError> {
+    let to = judge.builds_on(&ask).unwrap_or_default();
+    judge.ask(WHO, to, ask)
+}
+
+/// Accuses a step of what is published.
+pub(super) fn accuse(judge: &mut Judge, accusation: &Accusation) -> Result<Verdict, DisputeError> {
+    let to = judge.rests_on(accusation).unwrap_or_default();
+    judge.accuse(WHO, to, accusation)
 }
 
 /// A run whose published rows are edited at one position, nothing else following from the edit.
@@ -440,7 +463,7 @@ pub(super) fn challenge_claim(
 ) -> Game {
     let mut judge = model.judge_root(job, outputs, root);
     let mut challenger = Challenger::new(model.recheck(job, outputs, None));
-    play(&mut judge, &mut challenger, defendant)
+    play(&mut judge, WHO, &mut challenger, defendant)
 }
 
 /// The step that decided a game, if one did.

@@ -12,12 +12,56 @@ fn rejects_a_program_that_is_not_the_models() {
     let mut other = (*model.program).clone();
     other.context += 1;
     let branches = model.pack().branches();
-    let judge = Judge::new(job.clone(), outputs.clone(), root, other, branches);
+    let judge = Judge::new(revealed(&job, &outputs, root), other, branches);
     assert!(matches!(judge, Err(DisputeError::Setup(_))));
-    let mut long = outputs;
-    long.push(1);
-    let judge = Judge::new(job, long, root, (*model.program).clone(), branches);
+    let mut tokenizer = branches;
+    tokenizer.tokenizer[0] ^= 1;
+    let judge = Judge::new(
+        revealed(&job, &outputs, root),
+        (*model.program).clone(),
+        tokenizer,
+    );
     assert!(matches!(judge, Err(DisputeError::Setup(_))));
+}
+
+#[test]
+fn convicts_an_output_that_the_job_does_not_allow() {
+    let model = Model::new(1);
+    let mut job = small(&model, Sampler::GREEDY);
+    job.stop_ids = vec![VOCAB - 1];
+    let run = model.decode(&job, &job.input_ids, None);
+    let (root, good) = (run.transcript.root().unwrap(), run.transcript.outputs().to_vec());
+    assert!(
+        !good.contains(&(VOCAB - 1)),
+        "the test needs an output without its stop id"
+    );
+    let range = "an output id is outside the vocabulary";
+    let end = "the output does not end where the job says";
+    let with = |f: &dyn Fn(&mut Vec<u32>)| {
+        let mut outputs = good.clone();
+        f(&mut outputs);
+        outputs
+    };
+    for (outputs, why) in [
+        (with(&|o| o[2] = VOCAB), range),
+        (with(&|o| o[5] = u32::MAX), range),
+        (with(&|o| o.push(1)), end),
+        (with(&|o| o.truncate(5)), end),
+        (with(&|o| o.clear()), end),
+        (with(&|o| o[1] = VOCAB - 1), end),
+    ] {
+        let mut judge = model.judge_root(&job, &outputs, root);
+        let guilty = Verdict::Guilty(Ground::Contradiction(why));
+        assert_eq!(judge.verdict(WHO), Some(guilty), "{outputs:?}");
+        assert_eq!(judge.join(WHO), Err(DisputeError::Decided));
+        // A game about it is over before its first move.
+        let mut claim = model.decode(&job, &job.input_ids, None);
+        let mut challenger = Challenger::new(model.recheck(&job, &good, None));
+        let game = play(&mut judge, WHO, &mut challenger, &mut claim);
+        assert_eq!((game.verdict, game.moves.len()), (guilty, 0));
+    }
+    let mut judge = model.judge_root(&job, &good, root);
+    assert_eq!(judge.join(WHO), Ok(()));
 }
 
 #[test]
@@ -27,6 +71,7 @@ fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
     let mut claim = model.decode(&job, &job.input_ids, None);
     let root = claim.transcript.root().unwrap();
     let mut judge = model.judge_root(&job, claim.transcript.outputs(), root);
+    judge.join(WHO).unwrap();
     let side = inner::Side::Data;
     for ask in [
         Ask::Token { pos: 3 },
@@ -56,7 +101,7 @@ fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
         Ask::DrawPart { pos: 9, part: 0 },
     ] {
         assert!(
-            matches!(judge.ask(ask), Err(DisputeError::Unpublished(_))),
+            matches!(super::ask(&mut judge, ask), Err(DisputeError::Unpublished(_))),
             "{ask:?}"
         );
     }
@@ -67,12 +112,12 @@ fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
         Ask::Token { pos: 12 },
     ] {
         assert!(
-            matches!(judge.ask(ask), Err(DisputeError::Range { .. })),
+            matches!(super::ask(&mut judge, ask), Err(DisputeError::Range { .. })),
             "{ask:?}"
         );
     }
     let ask = Ask::Tokens { height: 4, index: 0 };
-    let id = judge.ask(ask).unwrap();
+    let id = super::ask(&mut judge, ask).unwrap();
     let Answer::Tokens(mut nodes) = claim.respond(&ask).unwrap() else {
         panic!()
     };
@@ -85,7 +130,7 @@ fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
     assert!(matches!(judge.answer(id, bad), Err(DisputeError::Answer(_))));
     nodes[2][0] ^= 1;
     assert_eq!(judge.answer(id, Answer::Tokens(nodes.clone())), Ok(None));
-    assert_eq!(judge.ask(ask), Err(DisputeError::Published));
+    assert_eq!(super::ask(&mut judge, ask), Err(DisputeError::Published));
     assert_eq!(
         judge.answer(id, Answer::Tokens(nodes)),
         Err(DisputeError::NotAsked)
@@ -98,15 +143,17 @@ fn silence_loses_for_whoever_is_to_move() {
     let job = small(&model, Sampler::GREEDY);
     let claim = model.decode(&job, &job.input_ids, None);
     let root = claim.transcript.root().unwrap();
-    let judge = || model.judge_root(&job, claim.transcript.outputs(), root);
-    assert_eq!(judge().timeout(), Verdict::Cleared(Ground::Silence));
+    let judge = || {
+        let mut judge = model.judge_root(&job, claim.transcript.outputs(), root);
+        judge.join(WHO).unwrap();
+        judge
+    };
+    assert_eq!(judge().timeout(WHO), Ok(Verdict::Cleared(Ground::Silence)));
     let mut asked = judge();
-    asked.ask(Ask::Tokens { height: 4, index: 0 }).unwrap();
-    assert_eq!(asked.timeout(), Verdict::Guilty(Ground::Silence));
-    assert_eq!(
-        asked.ask(Ask::Tokens { height: 4, index: 0 }),
-        Err(DisputeError::Decided)
-    );
+    let first = Ask::Tokens { height: 4, index: 0 };
+    ask(&mut asked, first).unwrap();
+    assert_eq!(asked.timeout(WHO), Ok(Verdict::Guilty(Ground::Silence)));
+    assert_eq!(ask(&mut asked, first), Err(DisputeError::Decided));
 }
 
 #[test]
@@ -117,14 +164,6 @@ fn convicts_a_root_that_nobody_computed() {
     let outputs = claim.transcript.outputs().to_vec();
     let game = challenge_claim(&model, &job, &outputs, TraceRoot(NOBODYS), &mut claim);
     assert_eq!(game.verdict, Verdict::Guilty(Ground::Silence));
-}
-
-#[test]
-fn an_ask_names_its_dispute() {
-    let (a, b) = (B256::repeat_byte(1), B256::repeat_byte(2));
-    let ask = Ask::Token { pos: 1 };
-    assert_ne!(ask.id(&a, &b), ask.id(&b, &a));
-    assert_ne!(ask.id(&a, &b), Ask::Unit { pos: 1, unit: 0 }.id(&a, &b));
 }
 
 #[test]
