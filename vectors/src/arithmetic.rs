@@ -1,13 +1,11 @@
-//! Vectors of the element-wise rules: numbers, quantisation, transform, linear, embedding, norm, RoPE,
-//! exponential, gated units, residual.
+//! Vectors of the arithmetic rules: numbers, quantisation, transform, linear, sums over a head, exponential,
+//! embedding, residual.
 
 use bitai_kernels::{
     Scale,
     conformance::build::Rng,
     num::{absmax, bitlen, isqrt, rsr, sat32},
-    ops::NormParams,
-    program::{Activation, RopeStyle},
-    reference::{add, embed, exp2, glu, linear, norm, quant, rope, tables},
+    reference::{add, attention, embed, exp2, linear, quant, tables},
 };
 use serde_json::{Value, json};
 
@@ -67,10 +65,8 @@ pub(crate) fn files() -> Vec<File> {
         numbers(),
         quantisation(),
         linears(),
-        norms(),
-        ropes(),
+        dots(),
         exponential(),
-        units(),
         table_file(),
         small(),
     ]
@@ -321,84 +317,28 @@ fn linears() -> File {
     }
 }
 
-fn norms() -> File {
-    let mut rng = Rng::new("vectors norm");
-    let mut params = vec![];
-    for (sum, d) in [
-        (0u64, 1),
-        (1, 1),
-        (1, 64),
-        (9_999, 576),
-        (1 << 46, 1),
-        (1 << 61, 32_768),
-        (123_456_789_012, 30),
-    ] {
-        for (eps, shift) in [(0, 0), (2_684, 0), (2_684, 9), (u64::MAX, 0), (u64::MAX, 9)] {
-            let n = norm::group_norm(sum, d, eps, shift);
-            params.push(json!({"sum": wide(sum), "d": d, "eps": wide(eps), "shift": shift, "iv": wide(n.iv), "e": n.e}));
-        }
-    }
-    let mut whole = vec![];
-    for (h, gain_f, eps) in [
-        (vec![0, 0], 21, 0),
-        (vec![1], 21, 2_684),
-        (EDGES.to_vec(), 20, 2_684),
-        (vec![i32::MIN; 3], 20, 0),
-        (row(&mut rng, 24, 60_000), 21, 2_684),
-        (row(&mut rng, 5, 60_000), -128, 2_684),
-        (row(&mut rng, 5, 60_000), 127, 2_684),
-        (row(&mut rng, 6, 9), 21, u64::MAX),
-    ] {
-        let mut gain = row(&mut rng, h.len(), 1 << 22);
-        gain[0] = i32::MIN;
-        let mut out = vec![0; h.len()];
-        let p = NormParams {
-            gain: &gain,
-            gain_f,
-            eps,
-            f_out: 16,
+/// Sums of a query head with a key.
+fn dots() -> File {
+    let mut rng = Rng::new("vectors dots");
+    let mut cases = vec![];
+    for (d, extreme) in [(1usize, false), (4, true), (16, false), (64, true), (64, false)] {
+        let mut value = || {
+            if extreme {
+                rng.pick(&[127i8, -127, -128])
+            } else {
+                rng.range(-127, 127) as i8
+            }
         };
-        norm::rms_norm(p, &h, &mut out);
-        let shift = norm::shift(absmax(&h).0);
-        let sum = norm::sum_squares(&h, shift);
-        whole.push(
-            json!({"h": h, "gain": gain, "gain_f": gain_f, "eps": wide(eps), "f_out": 16, "shift": shift,
-            "sum": wide(sum), "out": out}),
-        );
+        let q: Vec<i16> = (0..d).map(|_| i16::from(value())).collect();
+        let k: Vec<i8> = (0..d).map(|_| value()).collect();
+        cases.push(json!({"q": q, "k": k, "dot": wide(attention::dot(&q, &k))}));
     }
+    let (q, k) = (vec![-128i16; 1_024], vec![-128i8; 1_024]);
+    cases.push(json!({"q": q, "k": k, "dot": wide(attention::dot(&q, &k))}));
     File {
-        name: "norm.json",
-        about: "R3-R5: multiplier and exponent from the sum of squares, R: whole groups with shift (R1) and sum (R2)",
-        rules: vec![("R3-R5", params), ("R", whole)],
-    }
-}
-
-fn ropes() -> File {
-    let mut p2 = vec![];
-    for a in EDGES {
-        for (b, c, s) in [
-            (0, 32_767, 0),
-            (1_000_000, 23_170, -23_170),
-            (i32::MIN, i16::MIN, i16::MIN),
-            (7, 0, 32_767),
-        ] {
-            let (x, y) = rope::rotate(*a, b, c, s);
-            p2.push(json!({"a": a, "b": b, "cos": c, "sin": s, "out": [x, y]}));
-        }
-    }
-    let table = [30_000, 20_000, -10_000, 5, -32_767, 32_767];
-    let x = [1, -2, 300_000, 4_000_000, i32::MAX, i32::MIN];
-    let heads = [RopeStyle::Interleaved, RopeStyle::Halves]
-        .map(|style| {
-            let mut out = [0; 6];
-            rope::rope_head(&table, style, &x, &mut out);
-            json!({"style": style, "table": table, "x": x, "out": out})
-        })
-        .to_vec();
-    File {
-        name: "rope.json",
-        about: "P2: one pair by a Q15 cosine and sine, P: a head with its table row (cosines, then sines)",
-        rules: vec![("P2", p2), ("P", heads)],
+        name: "dots.json",
+        about: "A2: the sum over a head of a query's and a key's integers",
+        rules: vec![("A2", cases)],
     }
 }
 
@@ -424,50 +364,6 @@ fn exponential() -> File {
         name: "exponential.json",
         about: "X1: 2^-z in Q31, z in Q16",
         rules: vec![("X1", x1)],
-    }
-}
-
-const ACTS: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::GeluErf];
-
-fn units() -> File {
-    let xs = [
-        0,
-        1,
-        -1,
-        2_047,
-        2_048,
-        65_536,
-        -65_536,
-        99_999,
-        -131_072,
-        524_287,
-        524_288,
-        655_360,
-        655_361,
-        1_048_575,
-        1_048_576,
-        -1_048_576,
-        1 << 47,
-        -(1i64 << 47),
-    ];
-    let mut g3 = vec![];
-    let mut g4 = vec![];
-    for act in ACTS {
-        g3.extend(
-            xs.iter()
-                .map(|x| json!({"act": act, "x": wide(x), "out": glu::share(act, *x)})),
-        );
-        for gate in EDGES {
-            for (f, up) in [(16, 65_536), (16, i32::MIN), (0, 3), (30, -123_456_789)] {
-                let out = glu::element(act, f, *gate, up);
-                g4.push(json!({"act": act, "f": f, "gate": gate, "up": up, "out": out}));
-            }
-        }
-    }
-    File {
-        name: "units.json",
-        about: "G3: the gate's share in Q16 of its argument in Q16, G4: act(gate) * up in f fraction bits",
-        rules: vec![("G3", g3), ("G4", g4)],
     }
 }
 

@@ -7,6 +7,7 @@
 mod arithmetic;
 mod attention;
 mod rows;
+mod rowwise;
 mod sampling;
 mod whole;
 
@@ -47,6 +48,7 @@ impl File {
 /// Every file, as the reference makes it now.
 pub fn files() -> Result<Vec<File>> {
     let mut files = arithmetic::files();
+    files.extend(rowwise::files());
     files.extend(attention::files());
     files.extend(sampling::files());
     files.extend(rows::files()?);

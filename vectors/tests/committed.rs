@@ -42,3 +42,27 @@ fn vectors_stay_small() {
     let bytes: usize = FILES.iter().map(|f| f.render().len()).sum();
     assert!(bytes < 1_000_000, "{bytes} bytes");
 }
+
+#[test]
+fn every_rule_of_arithmetic_has_cases_of_its_own() {
+    let named: Vec<&str> = FILES
+        .iter()
+        .flat_map(|f| &f.rules)
+        .filter(|(_, cases)| !cases.is_empty())
+        .map(|(name, _)| *name)
+        .collect();
+    // "R3-R5" holds R4 as well; a whole group ("R") pins no rule down alone.
+    let has = |rule: &str| {
+        named.iter().any(|name| match name.split_once('-') {
+            Some((first, last)) => rule.len() == 2 && (first..=last).contains(&rule),
+            None => *name == rule,
+        })
+    };
+    for rule in [
+        "N1", "N2", "N3", "N4", "N5", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "L1", "L2", "L3", "L4", "E1", "R1",
+        "R2", "R3", "R4", "R5", "R6", "P1", "P2", "X1", "G1", "G2", "G3", "G4", "A1", "A2", "D1", "S1", "S2",
+        "S3", "S4", "S5", "S6", "S7",
+    ] {
+        assert!(has(rule), "no golden vectors for rule {rule}");
+    }
+}
