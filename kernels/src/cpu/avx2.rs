@@ -9,22 +9,20 @@
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _MM_HINT_T0, _mm_add_epi64, _mm_cvtsi128_si64, _mm_prefetch, _mm_unpackhi_epi64,
-    _mm256_add_epi32, _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
-    _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_mullo_epi16, _mm256_permute2x128_si256,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
+    __m128i, __m256i, _mm_add_epi64, _mm_cvtsi128_si64, _mm_unpackhi_epi64, _mm256_add_epi32,
+    _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
+    _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_permute2x128_si256, _mm256_set1_epi32,
+    _mm256_setzero_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
 };
 use std::mem::transmute;
 
 use crate::num::Scale;
 
 use super::{
-    bounds::{GROUP, GROUPED_BLOCK, KEY_BLOCK, PLAIN_BLOCK},
+    bounds::{KEY_BLOCK, PLAIN_BLOCK},
     keys::{self, Scales},
 };
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
 /// Elements a step: one load of int8 widened to int16.
 const STEP: usize = 16;
 
@@ -71,16 +69,6 @@ fn sum_i64(v: __m256i) -> i64 {
     _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)))
 }
 
-/// Asks for `bytes` to be brought near: several rows are read side by side, a pattern that the processor's own
-/// prefetcher follows at a third of the memory's speed.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn prefetch(bytes: &[i8]) {
-    for line in bytes.chunks(LINE) {
-        _mm_prefetch::<_MM_HINT_T0>(line.as_ptr());
-    }
-}
-
 /// `N` weight rows times `T` activation rows, all of one length: out\[n\]\[t\] = sum of w * x.
 #[target_feature(enable = "avx2")]
 pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
@@ -122,78 +110,6 @@ pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]
         for n in 0..N {
             for t in 0..T {
                 out[n][t] += super::portable::dot(&w[n][full..], &x[t][full..]);
-            }
-        }
-    }
-    out
-}
-
-/// As [`tile`] with a multiplier 1..=15 for each [`GROUP`] of weights: out\[n\]\[t\] = sum of m * w * x.
-#[target_feature(enable = "avx2")]
-pub(super) fn tile_grouped<const N: usize, const T: usize>(
-    w: [&[i8]; N],
-    m: [&[u8]; N],
-    x: [&[i16]; T],
-) -> [[i64; T]; N] {
-    let k = x[0].len();
-    assert!(
-        w.iter().all(|row| row.len() == k) && x.iter().all(|row| row.len() == k),
-        "rows of one length"
-    );
-    assert!(
-        m.iter().all(|row| row.len() == k.div_ceil(GROUP)),
-        "a multiplier a group"
-    );
-    let mut out = [[0i64; T]; N];
-    let full = k / GROUP;
-    let mut start = 0;
-    while start < full {
-        let end = full.min(start + GROUPED_BLOCK / GROUP);
-        let mut acc = [[_mm256_setzero_si256(); T]; N];
-        let mut g = start;
-        while g < end {
-            let mut lo = [_mm256_setzero_si256(); N];
-            let mut hi = [_mm256_setzero_si256(); N];
-            let at = g.wrapping_mul(GROUP);
-            for n in 0..N {
-                // SAFETY: g < full, so group g has its multiplier and at + 32 <= k, the row's length.
-                let (by, a, b) = unsafe {
-                    let row = w[n].as_ptr();
-                    (
-                        *m[n].as_ptr().wrapping_add(g),
-                        load_i8(row, at),
-                        load_i8(row, at.wrapping_add(STEP)),
-                    )
-                };
-                let by = _mm256_set1_epi16(i16::from(by));
-                lo[n] = _mm256_mullo_epi16(a, by);
-                hi[n] = _mm256_mullo_epi16(b, by);
-            }
-            for t in 0..T {
-                // SAFETY: at + 32 <= k, the row's length.
-                let (a, b) = unsafe {
-                    let row = x[t].as_ptr();
-                    (load_i16(row, at), load_i16(row, at.wrapping_add(STEP)))
-                };
-                for n in 0..N {
-                    let sum = _mm256_add_epi32(_mm256_madd_epi16(lo[n], a), _mm256_madd_epi16(hi[n], b));
-                    acc[n][t] = _mm256_add_epi32(acc[n][t], sum);
-                }
-            }
-            g = g.wrapping_add(1);
-        }
-        for n in 0..N {
-            for t in 0..T {
-                out[n][t] += sum_i64(widen(acc[n][t]));
-            }
-        }
-        start = end;
-    }
-    if full * GROUP < k {
-        for n in 0..N {
-            for t in 0..T {
-                out[n][t] +=
-                    super::portable::dot_grouped(&w[n][full * GROUP..], &m[n][full..], &x[t][full * GROUP..]);
             }
         }
     }

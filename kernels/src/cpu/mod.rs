@@ -9,6 +9,7 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bounds;
+mod isa;
 mod keys;
 mod linear;
 mod portable;
@@ -28,6 +29,8 @@ use crate::{
     program::{Activation, RopeStyle},
 };
 
+pub use isa::{Isa, UnknownIsa};
+pub use linear::CpuWeight;
 use simd::Simd;
 
 /// Most threads that a device takes: beyond it an argument is a slip.
@@ -37,21 +40,20 @@ const THREADS_MAX: usize = 1024;
 #[derive(Clone)]
 pub struct CpuOps {
     pool: Arc<rayon::ThreadPool>,
+    /// Checked: this machine has it.
+    isa: Isa,
     simd: Simd,
 }
 
 impl CpuOps {
-    /// `threads` threads (at least 1) with the best loops that this processor has.
+    /// `threads` threads (1 to 1024) with the loops of [`Isa::chosen`].
     pub fn new(threads: usize) -> Result<Self, KernelError> {
-        Self::with(threads, Simd::detect())
+        Self::with(Isa::chosen()?, threads)
     }
 
-    /// The same with plain Rust loops: what a processor without AVX2 runs.
-    pub fn portable(threads: usize) -> Result<Self, KernelError> {
-        Self::with(threads, Simd::PORTABLE)
-    }
-
-    fn with(threads: usize, simd: Simd) -> Result<Self, KernelError> {
+    /// The same with the loops of `isa`; fails where this machine lacks it.
+    pub fn with(isa: Isa, threads: usize) -> Result<Self, KernelError> {
+        let isa = isa.checked()?;
         if !(1..=THREADS_MAX).contains(&threads) {
             return Err(KernelError::Shape {
                 what: "cpu threads",
@@ -69,28 +71,34 @@ impl CpuOps {
             })?;
         Ok(Self {
             pool: Arc::new(pool),
-            simd,
+            isa,
+            simd: Simd::of(isa),
         })
+    }
+
+    /// The instruction set of its loops.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 }
 
 impl Ops for CpuOps {
-    type Weight = HostWeight;
+    type Weight = CpuWeight;
 
-    fn load_weight(&self, weight: HostWeight) -> Result<HostWeight, KernelError> {
-        Ok(weight)
+    fn load_weight(&self, weight: HostWeight) -> Result<CpuWeight, KernelError> {
+        Ok(CpuWeight::new(weight))
     }
 
     fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         self.pool.install(f)
     }
 
-    fn embed(&self, weight: &HostWeight, ids: &[u32], f_out: u8, out: &mut [i32]) {
-        rowwise::embed(weight, ids, f_out, out);
+    fn embed(&self, weight: &CpuWeight, ids: &[u32], f_out: u8, out: &mut [i32]) {
+        rowwise::embed(&weight.host, ids, f_out, out);
     }
 
-    fn linear(&self, weight: &HostWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
-        linear::linear(self.simd, weight, x, f_out, out);
+    fn linear(&self, weight: &CpuWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
+        linear::linear(self.isa, weight, x, f_out, out);
     }
 
     fn rms_norm(&self, p: NormParams<'_>, x: &[i32], out: &mut [i32]) {
@@ -137,20 +145,23 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// A device of `threads` threads (1 to 1024) with the best loops that this processor has.
+    /// A device of `threads` threads (1 to 1024) with the loops of [`Isa::chosen`]: the best that this machine
+    /// has, unless the environment says otherwise.
     pub fn new(threads: usize) -> Result<Self, KernelError> {
+        Self::with(Isa::chosen()?, threads)
+    }
+
+    /// The same with the loops of `isa`; fails where this machine lacks it.
+    pub fn with(isa: Isa, threads: usize) -> Result<Self, KernelError> {
         Ok(Self {
-            ops: CpuOps::new(threads)?,
+            ops: CpuOps::with(isa, threads)?,
             threads,
         })
     }
 
-    /// The same with plain Rust loops: for processors without AVX2, and to test them on one that has it.
+    /// The same with plain Rust loops, which every machine has.
     pub fn portable(threads: usize) -> Result<Self, KernelError> {
-        Ok(Self {
-            ops: CpuOps::portable(threads)?,
-            threads,
-        })
+        Self::with(Isa::Portable, threads)
     }
 }
 
@@ -159,7 +170,7 @@ impl Device for CpuDevice {
         let plural = if self.threads == 1 { "" } else { "s" };
         DeviceInfo {
             backend: "cpu",
-            name: format!("cpu ({}, {} thread{plural})", self.ops.simd.name(), self.threads),
+            name: format!("cpu ({}, {} thread{plural})", self.ops.isa, self.threads),
             memory_bytes: None,
         }
     }

@@ -4,7 +4,7 @@
 //! Sums use wrapping operators because overflow checks stop vectorisation; [`super::bounds`] proves that
 //! nothing wraps.
 
-use super::bounds::{GROUP, KEY_BLOCK, SCALAR_BLOCK};
+use super::bounds::{KEY_BLOCK, SCALAR_BLOCK};
 
 /// Sum of w * x in one int32; at most [`SCALAR_BLOCK`] elements.
 #[inline]
@@ -23,37 +23,9 @@ pub(super) fn dot(w: &[i8], x: &[i16]) -> i64 {
         .sum()
 }
 
-/// Sum of m * w * x, a multiplier for each [`GROUP`] of weights.
-#[inline]
-pub(super) fn dot_grouped(w: &[i8], m: &[u8], x: &[i16]) -> i64 {
-    let (groups, rest) = w.as_chunks::<GROUP>();
-    let (x_groups, x_rest) = x.as_chunks::<GROUP>();
-    let whole: i64 = groups
-        .iter()
-        .zip(x_groups)
-        .zip(m)
-        .map(|((w, x), m)| i64::from(dot_i32(w, x)) * i64::from(*m))
-        .sum();
-    let last = m.get(groups.len()).map_or(0, |m| i64::from(*m));
-    whole + i64::from(dot_i32(rest, x_rest)) * last
-}
-
 /// out\[n\]\[t\] = sum of w * x.
 pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
     w.map(|w| x.map(|x| dot(w, x)))
-}
-
-/// out\[n\]\[t\] = sum of m * w * x.
-pub(super) fn tile_grouped<const N: usize, const T: usize>(
-    w: [&[i8]; N],
-    m: [&[u8]; N],
-    x: [&[i16]; T],
-) -> [[i64; T]; N] {
-    let mut out = [[0; T]; N];
-    for n in 0..N {
-        out[n] = x.map(|x| dot_grouped(w[n], m[n], x));
-    }
-    out
 }
 
 /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's acc.len() values at `rows[j * stride ..]`.

@@ -6,6 +6,7 @@ use super::avx2;
 use crate::num::Scale;
 
 use super::{
+    Isa,
     keys::{self, Scales},
     portable,
 };
@@ -14,7 +15,7 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Simd(Kind);
 
-/// Private, so that `Avx2` exists only where [`Simd::detect`] found it.
+/// Private, so that `Avx2` exists only where [`Simd::of`] found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Portable,
@@ -26,33 +27,13 @@ impl Simd {
     /// Plain Rust.
     pub(crate) const PORTABLE: Self = Self(Kind::Portable);
 
-    /// The best that this processor has.
-    pub(crate) fn detect() -> Self {
+    /// The loops for an instruction set that this machine has.
+    pub(crate) fn of(isa: Isa) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") {
+        if isa >= Isa::Avx2 && std::arch::is_x86_feature_detected!("avx2") {
             return Self(Kind::Avx2);
         }
         Self::PORTABLE
-    }
-
-    /// Name for people.
-    pub(crate) const fn name(self) -> &'static str {
-        match self.0 {
-            Kind::Portable => "portable",
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => "AVX2",
-        }
-    }
-
-    /// Asks for bytes that will be read soon.
-    #[inline]
-    pub(super) fn prefetch(self, bytes: &[i8]) {
-        match self.0 {
-            Kind::Portable => {}
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::prefetch(bytes) },
-        }
     }
 
     /// out\[n\]\[t\] = sum of w * x over rows of one length (`x` in +-32639).
@@ -60,25 +41,9 @@ impl Simd {
     pub(super) fn tile<const N: usize, const T: usize>(self, w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
         match self.0 {
             Kind::Portable => portable::tile(w, x),
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::tile(w, x) },
-        }
-    }
-
-    /// out\[n\]\[t\] = sum of m * w * x, a multiplier for each 32 weights.
-    #[inline]
-    pub(super) fn tile_grouped<const N: usize, const T: usize>(
-        self,
-        w: [&[i8]; N],
-        m: [&[u8]; N],
-        x: [&[i16]; T],
-    ) -> [[i64; T]; N] {
-        match self.0 {
-            Kind::Portable => portable::tile_grouped(w, m, x),
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::tile_grouped(w, m, x) },
         }
     }
 
@@ -87,7 +52,7 @@ impl Simd {
     pub(super) fn weighted_rows(self, p: &[i16], rows: &[i8], stride: usize, acc: &mut [i64]) {
         match self.0 {
             Kind::Portable => portable::weighted_rows(p, rows, stride, acc),
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::weighted_rows(p, rows, stride, acc) },
         }
@@ -98,7 +63,7 @@ impl Simd {
     pub(super) fn scores(self, dots: &[i64], q: Scale, k: &Scales, c: Scale, out: &mut [i32]) -> Option<()> {
         match self.0 {
             Kind::Portable => keys::scores(dots, q, k, c, out),
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::scores(dots, q, k, c, out) },
         }
@@ -109,7 +74,7 @@ impl Simd {
     pub(super) fn max_weighted(self, scores: &[i32], v: &Scales) -> Option<i64> {
         match self.0 {
             Kind::Portable => keys::max_weighted(scores, v),
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::max_weighted(scores, v) },
         }
@@ -128,7 +93,7 @@ impl Simd {
     ) -> Option<u64> {
         match self.0 {
             Kind::Portable => keys::weights(scores, max, v, r, p_bits, out),
-            // SAFETY: `Avx2` is only made by `detect`, after the processor said that it has AVX2.
+            // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::weights(scores, max, v, r, p_bits, out) },
         }

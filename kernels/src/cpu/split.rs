@@ -7,6 +7,11 @@ use rayon::prelude::*;
 /// finer, so that small shapes go through every kind of split.
 pub(super) const SERIAL_WORK: usize = if cfg!(test) { 64 } else { 1 << 17 };
 
+/// Threads that work is cut for.
+pub(super) fn threads() -> usize {
+    rayon::current_num_threads()
+}
+
 /// Rows a block when `rows` rows of `work` operations each go to `threads` threads: a few blocks a thread
 /// for balance, none smaller than [`SERIAL_WORK`].
 pub(super) fn rows_a_block(rows: usize, work: usize, threads: usize) -> usize {
@@ -44,6 +49,14 @@ pub(super) fn by_columns<T: Send>(
         return;
     }
     let rows = out.len() / cols;
+    if cols <= block {
+        let mut pieces: Vec<&mut [T]> = out.chunks_mut(cols).collect();
+        return f(0, &mut pieces);
+    }
+    if rows == 1 {
+        let parts = out.par_chunks_mut(block).enumerate();
+        return parts.for_each(|(i, part)| f(i * block, &mut [part]));
+    }
     let mut parts: Vec<Vec<&mut [T]>> = (0..cols.div_ceil(block))
         .map(|_| Vec::with_capacity(rows))
         .collect();
@@ -52,11 +65,8 @@ pub(super) fn by_columns<T: Send>(
             part.push(piece);
         }
     }
-    match parts.as_mut_slice() {
-        [only] => f(0, only),
-        _ => parts
-            .into_par_iter()
-            .enumerate()
-            .for_each(|(i, mut part)| f(i * block, &mut part)),
-    }
+    parts
+        .into_par_iter()
+        .enumerate()
+        .for_each(|(i, mut part)| f(i * block, &mut part));
 }

@@ -1,11 +1,11 @@
-//! Every op against the reference, on every choice of loops and 1, 2 and 8 threads: random shapes, odd sizes,
+//! Every op against the reference, on every instruction set that this machine has and 1, 2 and 8 threads: random shapes, odd sizes,
 //! extreme values. Bit for bit.
 
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
-use super::{CpuDevice, CpuOps, bounds};
+use super::{CpuDevice, CpuOps, Isa, bounds};
 use crate::{
     Device, Sampler, conformance,
     num::Scale,
@@ -16,17 +16,12 @@ use crate::{
     tensor::{DType, HostTensor},
 };
 
-/// What is under test: best and plain loops, on 1, 2 and 8 threads.
+/// What is under test: the loops of every instruction set that this machine has, on 1, 2 and 8 threads.
 static ALL: LazyLock<Vec<(String, CpuOps)>> = LazyLock::new(|| {
     [1, 2, 8]
         .into_iter()
-        .flat_map(|threads| [CpuOps::new(threads).unwrap(), CpuOps::portable(threads).unwrap()])
-        .map(|ops| {
-            (
-                format!("{} x {}", ops.simd.name(), ops.pool.current_num_threads()),
-                ops,
-            )
-        })
+        .flat_map(|threads| Isa::here().into_iter().map(move |isa| (isa, threads)))
+        .map(|(isa, threads)| (format!("{isa} x {threads}"), CpuOps::with(isa, threads).unwrap()))
         .collect()
 });
 
@@ -112,6 +107,17 @@ impl Source {
     }
 }
 
+/// Cases a property: fewer where a slow emulator runs them.
+fn cases() -> u32 {
+    let set = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    set.unwrap_or(48)
+}
+
+/// Token counts: few, half a panel, and some around whole panels.
+fn rows() -> impl Strategy<Value = usize> {
+    prop_oneof![1usize..5, 5usize..9, 9usize..40]
+}
+
 fn check_linear(weight: &HostWeight, x: &QuantRows, f_out: u8) {
     let run = |ops: &dyn Fn(&mut [i32])| {
         let mut out = vec![0; x.rows * weight.n];
@@ -119,15 +125,18 @@ fn check_linear(weight: &HostWeight, x: &QuantRows, f_out: u8) {
         out
     };
     let want = run(&|out| ReferenceOps.linear(weight, x, f_out, out));
-    same(&want, |ops| run(&|out| ops.linear(weight, x, f_out, out)));
+    same(&want, |ops| {
+        let weight = ops.load_weight(weight.clone()).unwrap();
+        run(&|out| ops.linear(&weight, x, f_out, out))
+    });
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     #[test]
     fn linear_is_the_reference(
-        seed: u64, n in 1usize..40, k in 1usize..150, segments in 0u32..4, rows in 1usize..11,
+        seed: u64, n in 1usize..40, k in 1usize..150, segments in 0u32..4, rows in rows(),
         planes in 1u8..3, biased: bool,
     ) {
         let mut s = Source::new(seed);
@@ -138,7 +147,7 @@ proptest! {
 
     #[test]
     fn grouped_linear_is_the_reference(
-        seed: u64, n in 1usize..40, groups in 1usize..12, segments in 0u32..4, rows in 1usize..11,
+        seed: u64, n in 1usize..40, groups in 1usize..12, segments in 0u32..4, rows in rows(),
         planes in 1u8..3, biased: bool,
     ) {
         let mut s = Source::new(seed);
@@ -210,7 +219,7 @@ proptest! {
         let positions: Vec<u32> = (0..rows).map(|_| (s.u64() % context as u64) as u32).collect();
         let weight = s.weight(50, 2 * d, false, false);
         let ids: Vec<u32> = (0..rows).map(|_| (s.u64() % 50) as u32).collect();
-        fn all<O: Ops<Weight = HostWeight>>(
+        fn all<O: Ops>(
             ops: &O, x: &[i32], y: &[i32], norm: NormParams<'_>, table: &[i16], positions: &[u32],
             weight: &HostWeight, ids: &[u32], f: u8,
         ) -> Vec<Vec<i32>> {
@@ -224,7 +233,8 @@ proptest! {
                 run(&mut |out| ops.glu(act, f, y, x, out));
             }
             run(&mut |out| ops.add(x, y, out));
-            run(&mut |out| ops.embed(weight, ids, f, out));
+            let weight = ops.load_weight(weight.clone()).unwrap();
+            run(&mut |out| ops.embed(&weight, ids, f, out));
             outs
         }
         let want = all(&ReferenceOps, &x, &y, norm, &table, &positions, &weight, &ids, f);
@@ -256,10 +266,12 @@ fn the_largest_sums_do_not_overflow() {
                     mult: grouped.then(|| HostTensor::owned(DType::U8, n, k / 32, vec![15; n * (k / 32)])),
                     bias: None,
                 };
-                let mut rows = Source::new(1).quant(5, k, k, 2);
-                rows.q.fill(x);
-                rows.scales.fill(Scale { m: 0x8000, e: -30 });
-                check_linear(&weight, &rows, 8);
+                for tokens in [1, 2, 7, 18] {
+                    let mut rows = Source::new(1).quant(tokens, k, k, 2);
+                    rows.q.fill(x);
+                    rows.scales.fill(Scale { m: 0x8000, e: -30 });
+                    check_linear(&weight, &rows, 8);
+                }
             }
         }
     }
@@ -327,12 +339,12 @@ fn sampling_nothing_is_token_zero() {
     same(&0, |ops| ops.sample(&[], 16, &Sampler::Greedy, 0));
 }
 
-/// The suite that every backend passes, for both choices of loops and 1, 2 and 8 threads.
+/// The suite that every backend passes, for the loops of every instruction set and 1, 2 and 8 threads.
 #[test]
 fn passes_the_conformance_suite() {
     for threads in [1, 2, 8] {
-        for device in [CpuDevice::new(threads), CpuDevice::portable(threads)] {
-            let device = device.unwrap();
+        for isa in Isa::here() {
+            let device = CpuDevice::with(isa, threads).unwrap();
             let cases = conformance::run(&device).unwrap_or_else(|e| panic!("{}: {e}", device.info().name));
             assert!(cases > 0);
         }

@@ -1,0 +1,81 @@
+//! Linear sites (rules L1 to L5): blocks of weight rows go to threads, and one of two ways of summing.
+//!
+//! A few tokens ([`dot`]): vectors run along K, and weights stream past once at the speed of memory. More
+//! tokens ([`panel`], [`blocked`]): vectors run across tokens, and a block of weight rows is prepared once for
+//! all of them.
+
+mod blocked;
+mod dot;
+mod output;
+mod panel;
+mod portable;
+mod weight;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+use crate::ops::QuantRows;
+
+use super::{
+    Isa,
+    split::{SERIAL_WORK, by_columns, threads},
+};
+
+pub use weight::CpuWeight;
+
+/// Most tokens that are summed along K.
+const FEW: usize = 4;
+/// Bytes of weights that a task keeps in the second-level cache while it walks the tokens.
+const CACHED_BYTES: usize = 128 << 10;
+/// Weight rows a task is a multiple of.
+const ROWS: usize = 16;
+
+/// One linear site over one block of rows.
+struct Site<'a> {
+    isa: Isa,
+    weight: &'a CpuWeight,
+    /// The weight's integers, `[n, k]`.
+    w: &'a [i8],
+    /// Its multipliers, `[n, k / 32]`; empty where it has none.
+    m: &'a [u8],
+    x: &'a QuantRows,
+    f_out: u8,
+}
+
+/// Every row of `x` against every row of the weight; `out` is `[x.rows, n]`. The machine has `isa`.
+pub(super) fn linear(isa: Isa, weight: &CpuWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
+    let site = Site {
+        isa,
+        weight,
+        w: bytemuck::cast_slice(weight.host.q.data()),
+        m: weight.host.mult.as_ref().map_or(&[], |m| m.data()),
+        x,
+        f_out,
+    };
+    let block = columns_a_block(weight.host.n, weight.host.k, x.rows, threads());
+    if isa == Isa::Portable || x.rows <= FEW {
+        by_columns(out, weight.host.n, block, |first, pieces| {
+            site.dots(first, pieces)
+        });
+    } else {
+        site.blocked(block, out);
+    }
+}
+
+/// Weight rows a task.
+fn columns_a_block(n: usize, k: usize, tokens: usize, threads: usize) -> usize {
+    let row_work = k * tokens;
+    let cached = CACHED_BYTES / k.max(1);
+    let rows = if n * row_work <= SERIAL_WORK || threads <= 1 {
+        if tokens <= FEW { n } else { cached }
+    } else {
+        let fair = n.div_ceil(threads * 4);
+        let least = SERIAL_WORK.div_ceil(row_work.max(1));
+        fair.max(least).min(cached.max(least))
+    };
+    rows.min(n).next_multiple_of(ROWS).max(ROWS)
+}

@@ -1,0 +1,129 @@
+//! From sums to outputs, 16 tokens at a time (rules L2 to L5): the loops are written so that the compiler
+//! vectorises them for whatever instruction set their caller is compiled for.
+//!
+//! Wrapping operators because overflow checks stop vectorisation; each stands beside what shows that nothing
+//! wraps.
+
+use crate::{
+    num::{SAT32, Scale},
+    reference::linear::requant,
+};
+
+use super::panel::LANES;
+
+/// Scales of 16 lanes: of tokens, or of weight rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneScales {
+    m: [i64; LANES],
+    e: [i64; LANES],
+    /// Smallest and largest exponent.
+    range: (i64, i64),
+}
+
+impl LaneScales {
+    /// Of up to 16 rows; missing lanes count as zero rows. A zero mantissa gives 0 whatever the exponent, so
+    /// such a lane takes an exponent of another.
+    #[inline(always)]
+    pub(super) fn new(scales: impl ExactSizeIterator<Item = Scale>) -> Self {
+        let (mut m, mut e) = ([0; LANES], [0; LANES]);
+        for (s, (m, e)) in scales.zip(m.iter_mut().zip(&mut e)) {
+            (*m, *e) = (i64::from(s.m), i64::from(s.e));
+        }
+        let mut range = (i64::MAX, i64::MIN);
+        for (m, e) in m.iter().zip(&e) {
+            range.0 = range.0.min(if *m == 0 { i64::MAX } else { *e });
+            range.1 = range.1.max(if *m == 0 { i64::MIN } else { *e });
+        }
+        if range.0 > range.1 {
+            range = (0, 0);
+        }
+        for (m, e) in m.iter().zip(&mut e) {
+            *e = if *m == 0 { range.0 } else { *e };
+        }
+        Self { m, e, range }
+    }
+
+    /// One scale for all lanes.
+    #[inline(always)]
+    pub(super) fn all(scale: Scale) -> Self {
+        let e = i64::from(scale.e);
+        Self {
+            m: [i64::from(scale.m); LANES],
+            e: [e; LANES],
+            range: (e, e),
+        }
+    }
+
+    fn scale(&self, i: usize) -> Scale {
+        Scale {
+            m: self.m[i] as u16,
+            e: self.e[i] as i16,
+        }
+    }
+}
+
+/// L2 and L3: 16 sums in the output's format.
+#[inline(always)]
+pub(super) fn outputs(
+    acc: &[i64; LANES],
+    planes: u8,
+    x: &LaneScales,
+    w: &LaneScales,
+    f_out: u8,
+) -> [i32; LANES] {
+    // L3 shifts by 16 in between.
+    let base = -i64::from(f_out) - if planes == 1 { 0 } else { 16 };
+    let fits = |x: i64, w: i64| (1..=62).contains(&(base - x - w));
+    if !fits(x.range.0, w.range.0) || !fits(x.range.1, w.range.1) {
+        return by_reference(acc, planes, x, w, f_out);
+    }
+    let mut out = [0; LANES];
+    if planes == 1 {
+        for i in 0..LANES {
+            // |acc| < 2^31 (T3) and mantissas are below 2^16, so the product stays below 2^63.
+            let y = acc[i].wrapping_mul(x.m[i].wrapping_mul(w.m[i]));
+            out[i] = round(y, base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]));
+        }
+    } else {
+        for i in 0..LANES {
+            // |acc| < 2^40 (T3: sum |w m| < 2^24, |x| < 2^15), so both products stay below 2^57.
+            let y = acc[i].wrapping_mul(x.m[i]).wrapping_add(1 << 15) >> 16;
+            let y = y.wrapping_mul(w.m[i]);
+            out[i] = round(y, base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]));
+        }
+    }
+    out
+}
+
+/// The same where a scale is no usual one.
+#[cold]
+fn by_reference(acc: &[i64; LANES], planes: u8, x: &LaneScales, w: &LaneScales, f_out: u8) -> [i32; LANES] {
+    std::array::from_fn(|i| requant(acc[i], planes, x.scale(i), w.scale(i), f_out))
+}
+
+/// `sat32(rsr(y, s))` for s in 1..=62.
+#[inline(always)]
+fn round(y: i64, s: i64) -> i32 {
+    // (y >> (s - 1)) + 1 >> 1 is y / 2^s, halves up.
+    let y = y.wrapping_shr(s.wrapping_sub(1) as u32);
+    let y = y.wrapping_add(1) >> 1;
+    y.clamp(-SAT32, SAT32) as i32
+}
+
+/// L4 for one more segment of several: adds its outputs, clamped so that int32 cannot overflow.
+#[inline(always)]
+pub(super) fn add_segment(sum: &mut [i32; LANES], part: &[i32; LANES], segments: usize) {
+    let limit = (SAT32 >> segments.max(1).ilog2()) as i32;
+    for (sum, part) in sum.iter_mut().zip(part) {
+        // At most 8 segments of at most 2^31 / segments.
+        *sum = sum.wrapping_add((*part).clamp(-limit, limit));
+    }
+}
+
+/// L5: adds the bias.
+#[inline(always)]
+pub(super) fn add_bias(sum: &mut [i32; LANES], bias: &[i32; LANES]) {
+    for (sum, bias) in sum.iter_mut().zip(bias) {
+        *sum = sum.saturating_add(*bias).max(-i32::MAX);
+    }
+}

@@ -1,0 +1,85 @@
+//! A weight as the CPU backend holds it: the pack's own bytes, and how much of a row one int32 can sum.
+
+use rayon::prelude::*;
+
+use crate::{
+    ops::HostWeight,
+    reference::{linear::GROUP, quant::q_max},
+};
+
+/// Largest sum of |w * m| in a block.
+const BLOCK_SUM: u32 = (GROUP * W_MAX * M_MAX) as u32;
+const W_MAX: usize = 128;
+const M_MAX: usize = 15;
+// A block that begins in the middle of a pair takes one value of its neighbour along.
+const _: () = assert!((BLOCK_SUM as i64 + (2 * W_MAX * M_MAX) as i64) * q_max(2) < 1 << 31);
+
+/// A weight and what its values allow.
+pub struct CpuWeight {
+    /// The checked weight, over the pack's bytes.
+    pub(in crate::cpu) host: HostWeight,
+    /// Values of K, a power of two from 32 on: any such part of a row, aligned to its own length, times
+    /// two-plane activations sums to less than 2^31 in magnitude, multipliers included. One-plane sums
+    /// always do (T3).
+    pub(super) block: usize,
+}
+
+impl CpuWeight {
+    /// Measures the rows.
+    pub(in crate::cpu) fn new(host: HostWeight) -> Self {
+        let block = (0..host.n)
+            .into_par_iter()
+            .map(|i| row_block(host.row(i), host.mults(i)))
+            .min()
+            .unwrap_or(GROUP);
+        Self { host, block }
+    }
+}
+
+/// The largest block that one row allows.
+fn row_block(w: &[i8], mults: &[u8]) -> usize {
+    let mut sums: Vec<u32> = w
+        .chunks(GROUP)
+        .enumerate()
+        .map(|(g, w)| {
+            let size = |w: &i8| u32::from(w.unsigned_abs());
+            w.iter().map(size).sum::<u32>() * mults.get(g).map_or(1, |m| u32::from(*m))
+        })
+        .collect();
+    let mut block = GROUP;
+    while sums.len() > 1 {
+        sums = sums.chunks(2).map(|pair| pair.iter().sum()).collect();
+        if sums.iter().any(|s| *s > BLOCK_SUM) {
+            return block;
+        }
+        block *= 2;
+    }
+    block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_weights_allow_the_smallest_block() {
+        assert_eq!(row_block(&[-128; 320], &[15; 10]), 32);
+        assert_eq!(row_block(&[127; 4096], &[]), 256);
+    }
+
+    #[test]
+    fn small_weights_allow_whole_rows() {
+        assert_eq!(row_block(&[1; 4096], &[]), 4096);
+        assert_eq!(row_block(&[1; 33], &[1, 1]), 64);
+        assert_eq!(row_block(&[], &[]), 32);
+    }
+
+    #[test]
+    fn one_large_block_decides() {
+        let mut w = [1i8; 4096];
+        w[1024..2048].fill(127);
+        assert_eq!(row_block(&w, &[]), 256);
+        w[1024..2048].fill(60);
+        assert_eq!(row_block(&w, &[]), 1024);
+    }
+}
