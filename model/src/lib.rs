@@ -4,9 +4,9 @@
 //! seed. [`engine::Engine`] drives a device's runner over it: prompts in, ids and commitments out. The only
 //! floats here are in `import` and never reach an answer.
 
+pub mod arch;
 pub mod engine;
 pub mod import;
-pub mod llama;
 pub mod pack;
 pub mod synthetic;
 pub mod tokenizer;

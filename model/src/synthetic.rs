@@ -7,12 +7,15 @@ use std::{
     sync::Arc,
 };
 
-use bitai_kernels::{DType, Hash};
+use bitai_kernels::{
+    DType, Hash,
+    program::{Activation, RopeStyle},
+};
 
 use crate::{
     SPEC_VERSION,
+    arch::{Description, F_RESIDUAL, Layer, LinearPart, Part, Role, Rope, Settings, plan},
     import::{number, rope_table},
-    llama::{LinearPart, LlamaShape, Part, Role, Settings, plan},
     pack::{Hyper, Info, Pack, PackError, PackFile, PackWriter, Profile, Source, Special},
     tokenizer::{Kind, TokenType, Vocabulary},
 };
@@ -57,9 +60,8 @@ impl Shape {
         }
     }
 
-    fn llama(&self) -> LlamaShape {
-        LlamaShape {
-            layers: self.layers,
+    fn llama(&self) -> Description {
+        Description {
             d_model: self.heads * self.head_dim,
             heads: self.heads,
             kv_heads: self.kv_heads,
@@ -67,9 +69,22 @@ impl Shape {
             d_ff: self.d_ff,
             vocab: self.vocab,
             context: self.context,
-            // 1e-5 * 2^28
-            eps_q28: 2684,
+            layers: vec![Layer { rope: 0, window: 0 }; self.layers as usize],
+            ropes: vec![Rope {
+                name: "rope",
+                base: 10_000.0,
+                linear: 1.0,
+                factors: None,
+            }],
+            rope_style: RopeStyle::Interleaved,
+            eps: 1e-5,
             qkv_bias: false,
+            qk_norm: false,
+            post_norms: false,
+            activation: Activation::Silu,
+            attention_divisor: f64::from(self.head_dim).sqrt(),
+            embed_scale: 1.0,
+            f_residual: F_RESIDUAL,
             tied: self.tied,
         }
     }
@@ -112,28 +127,32 @@ fn fill<W: Write + Seek>(
 ) -> Result<(W, Hash), PackError> {
     let llama = shape.llama();
     // Gains around 1: 2^20 to 2^21 with 20 fraction bits.
-    let plan = plan(&llama, Settings::of(shape.profile), &|_| 20);
+    let plan = plan(&llama, Settings::of(shape.profile, &llama), &|_| 20);
     for part in &plan.parts {
         match part {
-            Part::Rope => {
-                let bytes = rope_table(llama.context, llama.head_dim, 10_000.0, 1.0, None);
+            Part::Rope { rope } => {
+                let rope = &llama.ropes[*rope];
+                let bytes = rope_table(llama.context, llama.head_dim, rope);
                 writer.whole(
-                    "rope",
+                    rope.name,
                     DType::I16,
                     llama.context as usize,
                     llama.head_dim as usize,
                     &bytes,
                 )?;
             }
-            Part::Gain { name } => {
-                let mut bytes = vec![0; llama.d_model as usize * 4];
+            Part::Gain { name, cols, .. } => {
+                let mut bytes = vec![0; *cols as usize * 4];
                 stream(seed, name).fill(&mut bytes);
                 for g in bytes.as_chunks_mut::<4>().0 {
                     *g = ((1 << 20) + u32::from_le_bytes(*g) % (1 << 20)).to_le_bytes();
                 }
-                writer.whole(name, DType::I32, 1, llama.d_model as usize, &bytes)?;
+                writer.whole(name, DType::I32, 1, *cols as usize, &bytes)?;
             }
             Part::Linear(linear) => weight(&mut writer, linear, seed)?,
+            Part::Rescaled { name, .. } => {
+                unreachable!("{name}: a synthetic model's embedding has no factor of its own")
+            }
         }
     }
     let vocabulary = vocabulary(shape.vocab);
@@ -149,7 +168,7 @@ fn fill<W: Write + Seek>(
             importer: "bitai-synthetic 1".into(),
         },
         hyper: Hyper {
-            layers: llama.layers,
+            layers: shape.layers,
             d_model: llama.d_model,
             heads: llama.heads,
             kv_heads: llama.kv_heads,

@@ -165,32 +165,57 @@ fn jobs_that_join_and_leave_do_not_change_one_another() {
     }
 }
 
-#[test]
-fn refuses_what_cannot_run_with_the_numbers() {
+/// What an engine says to a prompt and a number of new tokens; then that it still works.
+fn refusal(input: &[u32], new: u32) -> EngineError {
     let pack = synthetic::pack(&Shape::tiny(), 4).unwrap();
     let mut engine = Engine::new(&pack, &CpuDevice::new(1).unwrap()).unwrap();
     let mut run = |input: &[u32], new: u32| {
-        let got = engine.generate(
-            input,
-            new,
-            &[],
-            &Sampler::Greedy,
-            &mut Heard::default(),
-            &mut |_| {},
-        );
-        got.map_err(|e| e.to_string())
+        let mut heard = Heard::default();
+        engine.generate(input, new, &[], &Sampler::Greedy, &mut heard, &mut |_| {})
     };
-    assert_eq!(run(&[], 1), Err(EngineError::EmptyInput.to_string()));
-    assert_eq!(run(&[1], 0), Err(EngineError::NothingAsked.to_string()));
+    let refused = run(input, new).unwrap_err();
+    assert!(run(&prompt(500), 12).is_ok());
+    refused
+}
+
+#[test]
+fn rejects_an_empty_prompt_and_an_empty_answer() {
+    assert!(matches!(refusal(&[], 1), EngineError::EmptyInput));
+    assert!(matches!(refusal(&[1], 0), EngineError::NothingAsked));
+    let pack = synthetic::pack(&Shape::tiny(), 4).unwrap();
+    let mut engine = Engine::new(&pack, &CpuDevice::new(1).unwrap()).unwrap();
+    let mut heard = Heard::default();
+    let recheck = engine.recheck(&[1], &[], &Sampler::Greedy, &mut heard);
+    assert!(matches!(recheck, Err(EngineError::NothingAsked)));
+    let recheck = engine.recheck(&[], &[1], &Sampler::Greedy, &mut heard);
+    assert!(matches!(recheck, Err(EngineError::EmptyInput)));
+    let request = Request {
+        input_ids: vec![],
+        max_new: 1,
+        stop_ids: vec![],
+        sampler: Sampler::Greedy,
+    };
+    let joined = engine.batch().join(request, Box::new(Heard::default()));
+    assert!(matches!(joined, Err(EngineError::EmptyInput)));
+}
+
+#[test]
+fn rejects_more_than_the_context_with_the_numbers() {
     assert_eq!(
-        run(&prompt(500), 13).unwrap_err(),
+        refusal(&prompt(500), 13).to_string(),
         "500 prompt ids + 13 new > context of 512; shorten the prompt or ask for less"
     );
+    // Sums beyond 32 bits are no way around it.
+    assert!(matches!(
+        refusal(&prompt(500), u32::MAX),
+        EngineError::ContextOverflow { .. }
+    ));
+}
+
+#[test]
+fn rejects_ids_outside_the_vocabulary() {
     assert_eq!(
-        run(&[1, 320], 1).unwrap_err(),
+        refusal(&[1, 320], 1).to_string(),
         "id 320 at 1 is not below the vocabulary of 320"
     );
-    assert!(run(&prompt(500), 12).is_ok());
-    let recheck = engine.recheck(&[1], &[], &Sampler::Greedy, &mut Heard::default());
-    assert!(matches!(recheck, Err(EngineError::NothingAsked)));
 }

@@ -159,6 +159,44 @@ fn rejects_wrong_magic_version_and_trailing_bytes() {
 }
 
 #[test]
+fn rejects_a_pack_for_another_tensor_spec() {
+    let mut all = bytes();
+    let at = find(&all, b"\"spec_version\":0") + 15;
+    all[at] = b'1';
+    let got = open(all).unwrap_err();
+    assert!(
+        matches!(got, PackError::WrongSpec { got: 1, want: 0, .. }),
+        "{got}"
+    );
+    assert!(
+        got.to_string()
+            .contains("made for tensor spec 1, this program runs 0")
+    );
+}
+
+#[test]
+fn rejects_text_that_is_no_utf8() {
+    use bitai_model::tokenizer::TokenizerError;
+    let tokenizer = Tokenizer::of(&open(bytes()).unwrap()).unwrap();
+    for (text, at) in [
+        (&b"sea \xff"[..], 4),
+        (&b"gr\xc3"[..], 2),
+        (&b"\xed\xa0\x80"[..], 0),
+    ] {
+        let got = tokenizer.encode_bytes(text).unwrap_err();
+        assert!(
+            matches!(got, TokenizerError::NotUtf8 { at: a, byte } if a == at && byte == text[at]),
+            "{got}"
+        );
+    }
+    let text = "größe";
+    assert_eq!(
+        tokenizer.encode_bytes(text.as_bytes()).unwrap(),
+        tokenizer.encode(text).unwrap()
+    );
+}
+
+#[test]
 fn rejects_a_manifest_that_is_not_the_roots() {
     let mut all = bytes();
     // The header's root.

@@ -40,10 +40,14 @@ pub enum ImportError {
         have: u64,
     },
     /// An architecture that is not imported.
-    #[error("architecture {got:?} is not supported; this importer reads: llama")]
+    #[error("architecture {got:?} is not supported, it needs {missing}; this importer reads: {known}")]
     Architecture {
         /// The architecture.
         got: String,
+        /// What it needs that is not here.
+        missing: &'static str,
+        /// Those that are imported.
+        known: String,
     },
     /// A field is missing, of another type, or out of range.
     #[error("field {key}: {why}")]

@@ -7,7 +7,7 @@
 //! Walsh-Hadamard transform of its input.
 
 use crate::{
-    llama::{LlamaShape, Role, wht_block},
+    arch::{Description, Role, wht_block},
     pack::Profile,
 };
 
@@ -23,13 +23,13 @@ struct Rotated {
 }
 
 impl Fold {
-    /// The fold of a profile for a shape.
-    pub(crate) fn new(profile: Profile, shape: &LlamaShape) -> Self {
+    /// The fold of a profile for a model.
+    pub(crate) fn new(profile: Profile, model: &Description) -> Self {
         Self {
             rotation: (profile == Profile::B).then(|| Rotated {
-                residual: Rotation::new(shape.d_model as usize),
-                head: usize::from(wht_block(shape.head_dim).max(1)),
-                down: usize::from(wht_block(shape.d_ff).max(1)),
+                residual: Rotation::new(model.d_model as usize),
+                head: usize::from(wht_block(model.head_dim).max(1)),
+                down: usize::from(wht_block(model.d_ff).max(1)),
             }),
         }
     }
@@ -39,11 +39,12 @@ impl Fold {
         self.rotation.is_some()
     }
 
-    /// Gains that stay in the norm: all ones where they were folded.
-    pub(crate) fn gain_left(&self, gain: &[f64]) -> Vec<f64> {
-        match self.rotation {
-            Some(_) => vec![1.0; gain.len()],
-            None => gain.to_vec(),
+    /// Gains that stay in a norm: all ones where they were folded (`folds`: the norm reads the residual).
+    pub(crate) fn gain_left(&self, folds: bool, gain: &[f64]) -> Vec<f64> {
+        if folds && self.rotation.is_some() {
+            vec![1.0; gain.len()]
+        } else {
+            gain.to_vec()
         }
     }
 

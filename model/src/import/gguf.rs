@@ -1,7 +1,6 @@
-//! Reads a GGUF file (v1 to v3) through candle-core: fields, the tensor table, and slabs of dequantised rows.
-//!
-//! candle dequantises with scalar f32 code (one multiply, at most one add an element; Rust never fuses
-//! them), so the same file gives the same floats on every machine, however rows are split over threads.
+//! Reads a GGUF file (v1 to v3): fields and the tensor table through candle-core, slabs of rows through our own
+//! scalar dequantisation, so the same file gives the same floats on every machine, however rows are split
+//! over threads.
 
 use std::{
     fs::File,
@@ -11,16 +10,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{
-    Device,
-    quantized::{
-        GgmlDType,
-        ggml_file::qtensor_from_ggml,
-        gguf_file::{Content, Value},
-    },
+use candle_core::quantized::{
+    GgmlDType,
+    gguf_file::{Content, Value},
 };
 
-use super::ImportError;
+use super::{ImportError, dequant};
+
+/// Whole blocks of a format to floats; `None` where the format holds no weights.
+type Dequantise = fn(GgmlDType, &[u8], &mut [f32]) -> Option<()>;
 
 /// An opened GGUF file.
 pub(crate) struct Gguf {
@@ -29,6 +27,8 @@ pub(crate) struct Gguf {
     content: Content,
     /// Bytes of the file.
     pub(crate) len: u64,
+    /// How blocks become floats: [`dequant`]; tests put another implementation in its place.
+    dequantise: Dequantise,
 }
 
 /// A tensor as the file stores it.
@@ -71,6 +71,10 @@ impl Gguf {
             file,
             content,
             len,
+            dequantise: |dtype, raw, out| {
+                dequant::decoder(dtype)?(raw, out);
+                Some(())
+            },
         };
         for name in gguf.tensor_names() {
             let t = gguf.tensor(&name)?;
@@ -88,6 +92,13 @@ impl Gguf {
             }
         }
         Ok(gguf)
+    }
+
+    /// The same file with another way from blocks to floats.
+    #[cfg(test)]
+    pub(super) fn with_dequantise(mut self, dequantise: Dequantise) -> Self {
+        self.dequantise = dequantise;
+        self
     }
 
     /// Plain BLAKE3 of the whole file.
@@ -187,12 +198,10 @@ impl Gguf {
                 path: self.path.clone(),
                 source,
             })?;
-        let floats = qtensor_from_ggml(t.dtype, &raw, vec![count, t.cols], &Device::Cpu)
-            .and_then(|q| q.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>())
-            .map_err(|e| ImportError::Gguf {
-                path: self.path.clone(),
-                why: format!("tensor {}: {}", t.name, root_cause(&e)),
-            })?;
+        let mut floats = vec![0f32; t.cols * count];
+        (self.dequantise)(t.dtype, &raw, &mut floats).ok_or_else(|| ImportError::Unsupported {
+            what: format!("tensor {} of type {:?}", t.name, t.dtype),
+        })?;
         if let Some(at) = floats.iter().position(|v| !v.is_finite()) {
             return Err(ImportError::NotFinite {
                 name: t.name.clone(),
@@ -231,6 +240,14 @@ impl Gguf {
             }
         };
         Some(u32::try_from(wide).map_err(|_| ImportError::field(key, format!("{wide} is out of range"))))
+    }
+
+    /// An integer or float field as a number.
+    pub(crate) fn number_opt(&self, key: &str) -> Option<Result<f64, ImportError>> {
+        match self.value(key)? {
+            Value::F32(_) => Some(self.f32_opt(key)?.map(f64::from)),
+            _ => Some(self.u32_opt(key)?.map(f64::from)),
+        }
     }
 
     /// An unsigned integer field that must be there.

@@ -1,29 +1,31 @@
 //! Imports a GGUF file into a pack: the one place where a model's floats become integers. The same file
 //! gives the same `model_root` on every machine and thread count (PROTOCOL rule 10).
 
+mod dequant;
 mod error;
 mod fold;
 mod gguf;
 pub(crate) mod number;
 mod rope;
-mod shape;
 mod special;
 mod weights;
 
 pub use error::ImportError;
+pub(crate) use gguf::Gguf;
 pub(crate) use rope::table as rope_table;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use bitai_kernels::{DType, Hash};
 
 use crate::{
-    llama::{Part, Plan, Role, Settings, plan},
+    arch::{self, Description, Fields, Part, Plan, Role, Settings, plan},
     pack::{Hyper, Info, PackFile, Profile, Source},
 };
 use fold::Fold;
-use gguf::Gguf;
-use shape::Model;
 
 /// Name and version of these import rules: changes whenever the integers that they make do.
 pub const IMPORTER: &str = "bitai-import 1";
@@ -65,39 +67,40 @@ pub fn import_gguf(
             threads: options.threads,
             why: e.to_string(),
         })?;
-    pool.install(|| import(gguf, pack, options, progress))
+    pool.install(|| import(&Gguf::open(gguf)?, pack, options, progress))
 }
 
 fn import(
-    path: &Path,
+    gguf: &Gguf,
     target: &Path,
     options: &ImportOptions,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Imported, ImportError> {
-    let gguf = Gguf::open(path)?;
-    let model = Model::read(&gguf, options)?;
-    let tokenizer = special::read(&gguf, model.shape.vocab)?;
-    let hash = gguf.hash()?;
-    let fold = Fold::new(options.profile, &model.shape);
-
-    // Norms are small and their fraction bits are part of the program: they come first.
-    let mut gains: HashMap<String, (Vec<i32>, i8)> = HashMap::new();
-    let mut raw_gains: HashMap<String, Vec<f64>> = HashMap::new();
-    for name in model.norms() {
-        let t = gguf.shaped(&format!("{name}.weight"), 1, model.shape.d_model as usize)?;
-        let g = gguf.rows(&t, 0, 1)?;
-        let (ints, f) = number::gains(&fold.gain_left(&g));
-        // number::gains keeps f within +-97.
-        gains.insert(name.clone(), (ints, f as i8));
-        raw_gains.insert(name, g);
+    let family = arch::of_name(gguf.text("general.architecture")?)?;
+    let model = (family.describe)(&Fields::new(gguf, family.name, options.context))?;
+    if options.profile == Profile::B && model.post_norms {
+        return Err(ImportError::Unsupported {
+            what: format!(
+                "profile b for {}, whose norms behind each block do not commute with a rotation (profile a is)",
+                family.name
+            ),
+        });
     }
-    let mut shape = model.shape.clone();
-    shape.tied &= !fold.unties();
-    let Plan { program, parts } = plan(&shape, Settings::of(options.profile), &|name| gains[name].1);
+    let settings = Settings::of(options.profile, &model);
+    refuse_unknown_tensors(gguf, &model, settings)?;
+    let tokenizer = special::read(gguf, model.vocab)?;
+    let hash = gguf.hash()?;
+    let fold = Fold::new(options.profile, &model);
+    let gains = Gains::read(gguf, &model, settings, &fold)?;
+    let shape = Description {
+        tied: model.tied && !fold.unties(),
+        ..model.clone()
+    };
+    let Plan { program, parts } = plan(&shape, settings, &|name| gains.fraction_bits(name));
     program
         .validate()
         .map_err(|source| crate::pack::PackError::Program {
-            path: path.to_owned(),
+            path: target.to_owned(),
             source,
         })?;
 
@@ -110,42 +113,51 @@ fn import(
         })
         .sum();
     let mut rows_done = 0;
+    // Row scales of the last weight, for a part that rescales them.
+    let mut scales = Vec::new();
     for part in &parts {
         match part {
-            Part::Rope => {
-                let bytes = model.rope_table(&gguf)?;
-                writer.whole(
-                    "rope",
-                    DType::I16,
-                    shape.context as usize,
-                    shape.head_dim as usize,
-                    &bytes,
-                )?;
+            Part::Rope { rope } => {
+                let rope = &shape.ropes[*rope];
+                let (rows, cols) = (shape.context as usize, shape.head_dim as usize);
+                let bytes = rope::table(shape.context, shape.head_dim, rope);
+                writer.whole(rope.name, DType::I16, rows, cols, &bytes)?;
             }
-            Part::Gain { name } => {
-                let bytes: Vec<u8> = gains[name].0.iter().flat_map(|g| g.to_le_bytes()).collect();
-                writer.whole(name, DType::I32, 1, gains[name].0.len(), &bytes)?;
+            Part::Gain { name, cols, .. } => {
+                let bytes: Vec<u8> = gains.ints[name].0.iter().flat_map(|g| g.to_le_bytes()).collect();
+                writer.whole(name, DType::I32, 1, *cols as usize, &bytes)?;
             }
             Part::Linear(linear) => {
-                let gain = fold_gain(&raw_gains, linear);
+                let gain = linear.norm.as_ref().map(|norm| gains.floats[norm].as_slice());
                 // A tied head has no tensor of its own in the file.
-                let source = if linear.role == Role::Head && model.shape.tied {
+                let source = if linear.role == Role::Head && model.tied {
                     "token_embd"
                 } else {
                     &linear.name
                 };
-                weights::write(&gguf, &mut writer, linear, source, &fold, gain, &mut |rows| {
+                scales = weights::write(gguf, &mut writer, linear, source, &fold, gain, &mut |rows| {
                     rows_done += rows;
                     progress(rows_done, rows_all);
                 })?;
+            }
+            Part::Rescaled { name, by } => {
+                let scaled: Vec<_> = scales
+                    .iter()
+                    .map(|s| number::scale(number::scale_value(*s) * by))
+                    .collect();
+                weights::write_scales(&mut writer, name, &scaled)?;
             }
         }
     }
     let tensors = writer.next_id();
     let info = Info {
         spec_version: crate::SPEC_VERSION,
-        architecture: "llama".into(),
-        name: model.name.clone(),
+        architecture: family.name.into(),
+        name: gguf
+            .text_opt("general.name")
+            .transpose()?
+            .unwrap_or_default()
+            .to_owned(),
         profile: options.profile,
         source: Source {
             kind: "gguf".into(),
@@ -154,7 +166,7 @@ fn import(
             importer: IMPORTER.into(),
         },
         hyper: Hyper {
-            layers: shape.layers,
+            layers: program.layers,
             d_model: shape.d_model,
             heads: shape.heads,
             kv_heads: shape.kv_heads,
@@ -182,17 +194,93 @@ fn import(
     })
 }
 
-/// The gain of the norm before a weight, which a rotation folds into it.
-fn fold_gain<'g>(
-    gains: &'g HashMap<String, Vec<f64>>,
-    linear: &crate::llama::LinearPart,
-) -> Option<&'g [f64]> {
-    let layer = linear.name.rsplit_once('.').map_or("", |(layer, _)| layer);
-    let norm = match linear.role {
-        Role::QueryKey | Role::Value => format!("{layer}.attn_norm"),
-        Role::GateUp => format!("{layer}.ffn_norm"),
-        Role::Head => "output_norm".into(),
-        Role::Embed | Role::AttnOut | Role::Down => return None,
-    };
-    gains.get(&norm).map(Vec::as_slice)
+/// Gains of all norms by name. They are small, and their fraction bits are part of the program, so they
+/// come before it.
+struct Gains {
+    /// As the file has them.
+    floats: HashMap<String, Vec<f64>>,
+    /// What stays in the norms: integers and their fraction bits.
+    ints: HashMap<String, (Vec<i32>, i8)>,
+}
+
+impl Gains {
+    fn read(gguf: &Gguf, model: &Description, settings: Settings, fold: &Fold) -> Result<Self, ImportError> {
+        let mut gains = Self {
+            floats: HashMap::new(),
+            ints: HashMap::new(),
+        };
+        // Which norms there are does not depend on their fraction bits.
+        for part in plan(model, settings, &|_| 0).parts {
+            let Part::Gain { name, cols, folds } = part else {
+                continue;
+            };
+            let t = gguf.shaped(&format!("{name}.weight"), 1, cols as usize)?;
+            let floats = gguf.rows(&t, 0, 1)?;
+            let (ints, f) = number::gains(&fold.gain_left(folds, &floats));
+            // number::gains keeps f within +-97.
+            gains.ints.insert(name.clone(), (ints, f as i8));
+            gains.floats.insert(name, floats);
+        }
+        Ok(gains)
+    }
+
+    fn fraction_bits(&self, name: &str) -> i8 {
+        self.ints[name].1
+    }
+}
+
+/// A tensor that nothing here reads means a part of the model that would be lost.
+fn refuse_unknown_tensors(gguf: &Gguf, model: &Description, settings: Settings) -> Result<(), ImportError> {
+    let mut known: HashSet<String> = HashSet::from(["rope_freqs.weight".to_owned()]);
+    for part in plan(model, settings, &|_| 0).parts {
+        match part {
+            Part::Gain { name, .. } => {
+                known.insert(format!("{name}.weight"));
+            }
+            Part::Linear(l) => {
+                known.insert(format!("{}.weight", l.name));
+                if l.bias {
+                    known.insert(format!("{}.bias", l.name));
+                }
+            }
+            Part::Rope { .. } | Part::Rescaled { .. } => {}
+        }
+    }
+    match gguf.tensor_names().into_iter().find(|n| !known.contains(n)) {
+        Some(name) => Err(ImportError::ExtraTensor { name }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// The model's file, or `None` where it is absent and nobody insists (`BITAI_REQUIRE_MODEL=1`).
+    fn smollm2() -> Option<PathBuf> {
+        let path = PathBuf::from(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../models/SmolLM2-135M-Instruct.Q4_1.gguf"
+        ));
+        let wanted = std::env::var_os("BITAI_REQUIRE_MODEL").is_some_and(|v| v == "1");
+        assert!(path.exists() || !wanted, "{} is absent", path.display());
+        path.exists().then_some(path)
+    }
+
+    #[test]
+    fn the_whole_model_has_one_root_with_candles_vector_paths_and_with_our_scalar_ones() {
+        let Some(path) = smollm2() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let vector = Gguf::open(&path).unwrap().with_dequantise(|dtype, raw, out| {
+            out.copy_from_slice(&dequant::tests::candle(dtype, raw));
+            Some(())
+        });
+        let options = ImportOptions::default();
+        let made = import(&vector, &dir.path().join("m.pack"), &options, &mut |_, _| {}).unwrap();
+        // tests/smollm2.rs holds the scalar import to the same committed root.
+        let committed = include_str!("../../tests/smollm2.root").trim();
+        assert_eq!(hex::encode(made.model_root), committed);
+    }
 }

@@ -1,15 +1,15 @@
 //! RoPE tables: `I16 [context, head_dim]`, cosines then sines, Q15.
 
 use super::number::cos_sin_q15;
+use crate::arch::Rope;
 
-/// The table's canonical bytes. `base` is theta; `factors` divides each frequency (GGUF's `rope_freqs`, one
-/// a pair), `linear` divides every position (linear scaling, 1 = none).
-pub(crate) fn table(context: u32, head_dim: u32, base: f64, linear: f64, factors: Option<&[f64]>) -> Vec<u8> {
+/// The table's canonical bytes.
+pub(crate) fn table(context: u32, head_dim: u32, rope: &Rope) -> Vec<u8> {
     let half = head_dim / 2;
     let frequency: Vec<f64> = (0..half)
         .map(|i| {
-            let plain = libm::pow(base, -2.0 * f64::from(i) / f64::from(head_dim));
-            plain / factors.map_or(1.0, |f| f[i as usize]) / linear
+            let plain = libm::pow(rope.base, -2.0 * f64::from(i) / f64::from(head_dim));
+            plain / rope.factors.as_ref().map_or(1.0, |f| f[i as usize]) / rope.linear
         })
         .collect();
     let mut out = Vec::with_capacity(context as usize * head_dim as usize * 2);
@@ -30,7 +30,13 @@ mod tests {
 
     #[test]
     fn starts_at_one_and_zero_and_turns_by_one_radian_first() {
-        let bytes = table(2, 4, 10_000.0, 1.0, None);
+        let rope = |linear| Rope {
+            name: "rope",
+            base: 10_000.0,
+            linear,
+            factors: None,
+        };
+        let bytes = table(2, 4, &rope(1.0));
         let values: Vec<i16> = bytes
             .as_chunks::<2>()
             .0
@@ -39,7 +45,7 @@ mod tests {
             .collect();
         assert_eq!(values[..4], [32767, 32767, 0, 0]);
         assert_eq!(values[4..], [17705, 32766, 27573, 328]);
-        let halved = table(3, 4, 10_000.0, 2.0, None);
+        let halved = table(3, 4, &rope(2.0));
         assert_eq!(halved[16..], bytes[8..], "position 2 at half speed is position 1");
     }
 }

@@ -19,9 +19,10 @@ pub(crate) struct Text {
 }
 
 /// Names of control tokens that end a turn or a text, whatever `eos` is.
-const ENDS: [&str; 6] = [
+const ENDS: [&str; 7] = [
     "<|endoftext|>",
     "<|im_end|>",
+    "<end_of_turn>",
     "<|eot_id|>",
     "<|end|>",
     "<|eom_id|>",

@@ -12,7 +12,10 @@ use super::{
     gguf::Gguf,
     number::{self, GROUP, Scale},
 };
-use crate::{llama::LinearPart, pack::PackWriter};
+use crate::{
+    arch::{F_ACT, LinearPart},
+    pack::PackWriter,
+};
 
 /// Elements a slab: 16 MiB as f64.
 const SLAB: usize = 1 << 21;
@@ -27,7 +30,7 @@ struct Block {
 }
 
 /// Writes `<name>.q`, `.scale`, then `.mult` and `.bias` where the plan has them. `source` is the tensor's
-/// name in the file, `gain` the norm before it.
+/// name in the file, `gain` the norm before it. Gives the row scales.
 pub(crate) fn write(
     gguf: &Gguf,
     writer: &mut PackWriter<BufWriter<File>>,
@@ -36,7 +39,7 @@ pub(crate) fn write(
     fold: &Fold,
     gain: Option<&[f64]>,
     progress: &mut dyn FnMut(u64),
-) -> Result<(), ImportError> {
+) -> Result<Vec<Scale>, ImportError> {
     let (n, k) = (part.n as usize, part.k as usize);
     let tensor = gguf.shaped(&format!("{source}.weight"), n, k)?;
     // Rotations of the output side mix rows: only they need the weight whole.
@@ -49,7 +52,7 @@ pub(crate) fn write(
     };
     let task_rows = (TASK / k).max(1);
     let slab_rows = (SLAB / k).max(1).next_multiple_of(task_rows);
-    let mut scales = Vec::with_capacity(n * 4);
+    let mut scales = Vec::with_capacity(n);
     let mut mult = Vec::new();
     let mut out = writer.tensor(&format!("{}.q", part.name), DType::I8, n, k)?;
     for first in (0..n).step_by(slab_rows) {
@@ -72,19 +75,13 @@ pub(crate) fn write(
         for block in blocks {
             let block = block?;
             out.write(&block.q)?;
-            scales.extend(
-                block
-                    .scales
-                    .iter()
-                    .flat_map(|(m, e)| [m.to_le_bytes(), e.to_le_bytes()])
-                    .flatten(),
-            );
+            scales.extend(block.scales);
             mult.extend(block.mult);
         }
         progress((end - first) as u64);
     }
     out.finish()?;
-    writer.whole(&format!("{}.scale", part.name), DType::Scale, 1, n, &scales)?;
+    write_scales(writer, &format!("{}.scale", part.name), &scales)?;
     if part.grouped {
         writer.whole(&format!("{}.mult", part.name), DType::U8, n, k / GROUP, &mult)?;
     }
@@ -94,10 +91,25 @@ pub(crate) fn write(
         fold.bias(part.role, &mut b);
         let bytes: Vec<u8> = b
             .iter()
-            .flat_map(|b| number::fixed(*b, crate::llama::F_ACT).to_le_bytes())
+            .flat_map(|b| number::fixed(*b, F_ACT).to_le_bytes())
             .collect();
         writer.whole(&format!("{}.bias", part.name), DType::I32, 1, n, &bytes)?;
     }
+    Ok(scales)
+}
+
+/// Writes a tensor of row scales.
+pub(crate) fn write_scales(
+    writer: &mut PackWriter<BufWriter<File>>,
+    name: &str,
+    scales: &[Scale],
+) -> Result<(), ImportError> {
+    let bytes: Vec<u8> = scales
+        .iter()
+        .flat_map(|(m, e)| [m.to_le_bytes(), e.to_le_bytes()])
+        .flatten()
+        .collect();
+    writer.whole(name, DType::Scale, 1, scales.len(), &bytes)?;
     Ok(())
 }
 

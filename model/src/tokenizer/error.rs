@@ -14,6 +14,14 @@ pub enum TokenizerError {
     /// Text cannot be encoded.
     #[error("cannot encode text: {0}")]
     Encode(String),
+    /// Bytes that are no text.
+    #[error("the text is not UTF-8: byte {at} is 0x{byte:02x}; give it in UTF-8")]
+    NotUtf8 {
+        /// Index of the first byte that belongs to no character.
+        at: usize,
+        /// That byte.
+        byte: u8,
+    },
     /// An id outside the vocabulary.
     #[error("id {id} is not below the vocabulary of {vocab}")]
     UnknownId {

@@ -74,6 +74,16 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// The same for bytes from outside; what is no UTF-8 is refused, never replaced: an answer to another
+    /// text would be billed.
+    pub fn encode_bytes(&self, text: &[u8]) -> Result<Vec<u32>, TokenizerError> {
+        let text = std::str::from_utf8(text).map_err(|e| TokenizerError::NotUtf8 {
+            at: e.valid_up_to(),
+            byte: text[e.valid_up_to()],
+        })?;
+        self.encode(text)
+    }
+
     fn encode_bare(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self
             .engine

@@ -11,7 +11,7 @@ use tokenizers::{
         sequence::Sequence as Decoders, strip::Strip,
     },
     models::bpe::BPE,
-    normalizers::{Prepend, Replace, Sequence as Normalizers},
+    normalizers::{NFC, Prepend, Replace, Sequence as Normalizers},
     pre_tokenizers::{
         PreTokenizerWrapper,
         byte_level::ByteLevel,
@@ -33,11 +33,11 @@ pub enum Kind {
     DigitsGpt2,
     /// Llama 3.
     LlamaBpe,
-    /// Qwen 2.
+    /// Qwen 2, 2.5 and 3: composed characters (NFC), digits one by one.
     Qwen2,
     /// GGUF's fallback for files that name none.
     DefaultBpe,
-    /// SentencePiece BPE with byte fallback (Llama 1 and 2, Mistral, TinyLlama).
+    /// SentencePiece BPE with byte fallback (Llama 1 and 2, Mistral, TinyLlama, Gemma).
     Spm,
     /// A token a byte: ids 0 to 255. Synthetic packs.
     Bytes,
@@ -222,7 +222,10 @@ impl Vocabulary {
             Kind::Gpt2 => vec![split(GPT2)?, bytes()],
             Kind::DigitsGpt2 => vec![split(r"\p{N}")?, split(GPT2)?, bytes()],
             Kind::LlamaBpe => vec![split(LLAMA3)?, bytes()],
-            Kind::Qwen2 => vec![split(QWEN2)?, bytes()],
+            Kind::Qwen2 => {
+                engine.with_normalizer(Some(NFC))?;
+                vec![split(QWEN2)?, bytes()]
+            }
             Kind::DefaultBpe => vec![
                 split(r"[\p{P}\$\+<=>\^~\|]+")?,
                 split(GPT2)?,
