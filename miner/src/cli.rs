@@ -113,6 +113,10 @@ pub enum DeviceKind {
     /// The CPU, with the best instructions it has
     #[default]
     Cpu,
+    /// The CPU with plain loops: slower, and what a processor without vector instructions runs
+    #[value(name = "cpu-portable")]
+    #[serde(rename = "cpu-portable")]
+    CpuPortable,
     /// The plain loops of the spec: slow, and what every other backend is compared with
     Reference,
 }
@@ -190,7 +194,26 @@ pub struct InferArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// A job id on the chain, or a receipt file
-    pub what: String,
+    #[arg(required_unless_present = "jobs")]
+    pub what: Option<String>,
+    /// Re-check every job that was paid between two BitAI heights, both included; TO may be left out
+    #[arg(long, value_name = "FROM..TO", conflicts_with_all = ["what", "against", "other_pack", "from", "to"])]
+    pub jobs: Option<Heights>,
+    /// Compute on this processor as well and name the first token, layer, site and number that differ
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    pub against: Option<DeviceKind>,
+    /// Compute with this pack as well (a name or a file) and name the first place that differs
+    #[arg(long, value_name = "PACK")]
+    pub other_pack: Option<String>,
+    /// First position to compare (prompt and output, from 0)
+    #[arg(long, value_name = "POSITION", conflicts_with_all = ["against", "other_pack"])]
+    pub from: Option<u32>,
+    /// Last position to compare; nothing after it is computed
+    #[arg(long, value_name = "POSITION", conflicts_with_all = ["against", "other_pack"])]
+    pub to: Option<u32>,
+    /// Leave out the timing of generation that the check is compared with
+    #[arg(long)]
+    pub no_timing: bool,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -200,6 +223,33 @@ pub struct VerifyArgs {
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+/// A range of BitAI heights, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heights {
+    /// First height.
+    pub from: u64,
+    /// Last height; none = the newest.
+    pub to: Option<u64>,
+}
+
+impl std::str::FromStr for Heights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is no range of heights; write FROM..TO, or FROM.. up to the newest");
+        let (from, to) = text.split_once("..").ok_or_else(bad)?;
+        let from = from.parse().map_err(|_| bad())?;
+        let to: Option<u64> = match to {
+            "" => None,
+            to => Some(to.parse().map_err(|_| bad())?),
+        };
+        if to.is_some_and(|to| to < from) {
+            return Err(format!("`{text}` ends before it begins"));
+        }
+        Ok(Self { from, to })
+    }
 }
 
 /// Which chain and contracts.
@@ -364,6 +414,16 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn heights_are_two_numbers_or_open_at_the_end() {
+        let both = |from, to| Ok(Heights { from, to });
+        assert_eq!("3..9".parse(), both(3, Some(9)));
+        assert_eq!("3..".parse(), both(3, None));
+        for bad in ["", "3", "..", "..4", "9..3", "a..b", "1..2..3"] {
+            assert!(bad.parse::<Heights>().is_err(), "{bad}");
+        }
     }
 
     #[test]

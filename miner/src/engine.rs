@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use bitai_kernels::{Device, DeviceInfo, ReferenceDevice, Sampler as KernelSampler, Trace, cpu::CpuDevice};
+use bitai_kernels::{
+    Device, DeviceInfo, Hash, ReferenceDevice, Sampler as KernelSampler, Trace, cpu::CpuDevice,
+};
 use bitai_model::{
     engine::{Engine, EngineError},
     pack::Pack,
@@ -14,11 +16,11 @@ use crate::{cli::DeviceKind, config, exit::Failure};
 
 /// The processor that was chosen.
 pub fn device(config: config::Device) -> Result<Box<dyn Device>, Failure> {
+    let failed = |e: bitai_kernels::KernelError| Failure::Device(e.to_string());
     Ok(match config.kind {
         DeviceKind::Reference => Box::new(ReferenceDevice),
-        DeviceKind::Cpu => {
-            Box::new(CpuDevice::new(config.threads).map_err(|e| Failure::Device(e.to_string()))?)
-        }
+        DeviceKind::Cpu => Box::new(CpuDevice::new(config.threads).map_err(failed)?),
+        DeviceKind::CpuPortable => Box::new(CpuDevice::portable(config.threads).map_err(failed)?),
     })
 }
 
@@ -56,6 +58,9 @@ pub fn kernel_sampler(job: &Job) -> KernelSampler {
     }
 }
 
+/// Prompt ids that a timing of generation runs first.
+const RATE_PROMPT: usize = 64;
+
 /// A finished run.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -65,6 +70,76 @@ pub struct Run {
     pub trace_root: TraceRoot,
     /// Wall time of the run, prompt included.
     pub took: Duration,
+}
+
+/// Some positions of a claimed answer, computed again.
+#[derive(Debug, Clone)]
+pub struct PartRun {
+    /// Body roots of the positions asked for.
+    pub bodies: Vec<Hash>,
+    /// (position, id) of those among them that sample.
+    pub sampled: Vec<(u32, u32)>,
+    /// Positions computed: those before the part have to be run too, though nothing of them is sampled.
+    pub positions: usize,
+    /// Wall time.
+    pub took: Duration,
+}
+
+/// How fast this machine generates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecodeRate {
+    /// Tokens timed, one by one, after the first.
+    pub tokens: usize,
+    /// What they took.
+    pub took: Duration,
+}
+
+/// Hands a run's commitments on and says how many positions are done.
+struct Heard<'a> {
+    trace: &'a mut dyn Trace,
+    on_position: &'a mut (dyn FnMut(u32) + Send),
+}
+
+impl Trace for Heard<'_> {
+    fn bodies(&mut self, first: u32, bodies: &[Hash]) {
+        self.trace.bodies(first, bodies);
+        // A sequence is shorter than its context, a u32.
+        (self.on_position)(first.saturating_add(u32::try_from(bodies.len()).unwrap_or(u32::MAX)));
+    }
+
+    fn sampled(&mut self, pos: u32, token: u32) {
+        self.trace.sampled(pos, token);
+    }
+}
+
+/// Keeps what a run commits to, from one position on.
+struct Tail {
+    from: u32,
+    bodies: Vec<Hash>,
+    sampled: Vec<(u32, u32)>,
+}
+
+impl Tail {
+    fn new(from: u32) -> Self {
+        Self {
+            from,
+            bodies: Vec::new(),
+            sampled: Vec::new(),
+        }
+    }
+}
+
+impl Trace for Tail {
+    fn bodies(&mut self, first: u32, bodies: &[Hash]) {
+        let skip = self.from.saturating_sub(first) as usize;
+        self.bodies.extend(bodies.iter().skip(skip));
+    }
+
+    fn sampled(&mut self, pos: u32, token: u32) {
+        if pos >= self.from {
+            self.sampled.push((pos, token));
+        }
+    }
 }
 
 /// A model on a device.
@@ -112,15 +187,94 @@ impl Loaded {
         finish(transcript, started)
     }
 
-    /// Computes a claimed answer again, as one prefill.
-    pub fn recheck(&mut self, job: &Job, output_ids: &[u32]) -> Result<Run, Failure> {
+    /// Computes a claimed answer again, as one prefill; `on_position` hears how many positions are done.
+    pub fn recheck(
+        &mut self,
+        job: &Job,
+        output_ids: &[u32],
+        on_position: &mut (dyn FnMut(u32) + Send),
+    ) -> Result<Run, Failure> {
         self.check(job)?;
         let started = Instant::now();
         let mut transcript = Transcript::new(Header::new(job, self.engine.program()));
+        let mut heard = Heard {
+            trace: &mut transcript,
+            on_position,
+        };
         self.engine
-            .recheck(&job.input_ids, output_ids, &kernel_sampler(job), &mut transcript)
+            .recheck(&job.input_ids, output_ids, &kernel_sampler(job), &mut heard)
             .map_err(engine_failure)?;
         finish(transcript, started)
+    }
+
+    /// Computes positions `from ..= to` of a claimed answer again. Those before have to be run as well, but
+    /// sample nothing; those after are left out. The caller has checked that the answer reaches to `to`.
+    pub fn recheck_part(
+        &mut self,
+        job: &Job,
+        output_ids: &[u32],
+        (from, to): (u32, u32),
+        on_position: &mut (dyn FnMut(u32) + Send),
+    ) -> Result<PartRun, Failure> {
+        self.check(job)?;
+        let started = Instant::now();
+        let ids = [&job.input_ids[..], output_ids].concat();
+        let prompt = job.input_ids.len();
+        let (from_at, to_at) = (from as usize, to as usize);
+        // Position t samples id t + 1 where t + 1 >= the prompt's length. What lies inside the prompt samples
+        // nothing; the engine samples at least once, so the last position does, and it is not heard.
+        let first_sampled = from_at.max(prompt - 1).min(to_at);
+        let mut part = Tail::new(from);
+        let mut heard = Heard {
+            trace: &mut part,
+            on_position,
+        };
+        self.engine
+            .recheck(
+                &ids[..=first_sampled],
+                &ids[first_sampled + 1..=to_at + 1],
+                &kernel_sampler(job),
+                &mut heard,
+            )
+            .map_err(engine_failure)?;
+        part.sampled.retain(|(pos, _)| *pos as usize + 1 >= prompt);
+        Ok(PartRun {
+            bodies: part.bodies,
+            sampled: part.sampled,
+            positions: to_at + 1,
+            took: started.elapsed(),
+        })
+    }
+
+    /// Times generating: up to `tokens` tokens one by one, after a piece of the job's prompt. `None` where the
+    /// context leaves no room to time any.
+    pub fn decode_rate(&mut self, job: &Job, tokens: u32) -> Result<Option<DecodeRate>, Failure> {
+        self.check(job)?;
+        let prompt = &job.input_ids[..job.input_ids.len().min(RATE_PROMPT)];
+        let room = (self.engine.program().context as usize).saturating_sub(prompt.len());
+        // The first one comes out of the prefill.
+        let new = (tokens as usize + 1).min(room);
+        if new < 2 {
+            return Ok(None);
+        }
+        let mut at = Vec::with_capacity(new);
+        self.engine
+            .generate(
+                prompt,
+                u32::try_from(new).unwrap_or(u32::MAX),
+                &[],
+                &kernel_sampler(job),
+                &mut Tail::new(u32::MAX),
+                &mut |_| at.push(Instant::now()),
+            )
+            .map_err(engine_failure)?;
+        Ok(match (at.first(), at.last()) {
+            (Some(first), Some(last)) if at.len() > 1 => Some(DecodeRate {
+                tokens: at.len() - 1,
+                took: last.duration_since(*first),
+            }),
+            _ => None,
+        })
     }
 
     /// The engine itself, for many jobs at once.

@@ -98,10 +98,10 @@ pub fn run(data: &DataDir, layers: &Layers, args: &InferArgs) -> Result<(), Fail
     let run = loaded.answer(&job, &mut |id| printer.push(id))?;
     let text = text(&tokenizer, run.transcript.outputs())?;
     let receipt = Receipt::new(&model.name, job, text, &run)?;
-    let path = args.out.clone().unwrap_or_else(|| {
-        data.receipts()
-            .join(format!("{}.json", &hex::encode(receipt.id())[..16]))
-    });
+    let path = args
+        .out
+        .clone()
+        .unwrap_or_else(|| data.receipts().join(Receipt::file_name(receipt.trace_root)));
     receipt.write(&path)?;
     report(args.json, &receipt, &run, &loaded.info.name, path)
 }

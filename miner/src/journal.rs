@@ -114,6 +114,27 @@ impl Entry {
     }
 }
 
+/// An answer with this trace root in any journal below `root` of this chain and hub, whoever keeps it. Read
+/// without the lock: files are replaced whole. What cannot be read is not there.
+pub fn answer(
+    root: &std::path::Path,
+    chain_id: u64,
+    hub: Address,
+    job_id: U256,
+    trace_root: B256,
+) -> Option<Answer> {
+    let prefix = format!("{chain_id}-{}-", hex::encode(hub));
+    fs::read_dir(root).ok()?.find_map(|dir| {
+        let dir = dir.ok()?;
+        if !dir.file_name().to_string_lossy().starts_with(&prefix) {
+            return None;
+        }
+        let text = fs::read(dir.path().join(format!("job-{job_id}.json"))).ok()?;
+        let entry: Entry = serde_json::from_slice(&text).ok()?;
+        entry.answer.filter(|a| a.trace_root == trace_root)
+    })
+}
+
 /// How far the chain's events were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {

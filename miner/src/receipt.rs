@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::Bytes;
 use bitai_poc::{TraceRoot, Transcript};
 use bitai_types::Job;
 use serde::{Deserialize, Serialize};
@@ -52,9 +52,9 @@ impl Receipt {
         })
     }
 
-    /// Hash of what the receipt claims; its name in the receipts directory.
-    pub fn id(&self) -> B256 {
-        self.trace_root.0
+    /// Name of its file in the receipts directory.
+    pub fn file_name(root: TraceRoot) -> String {
+        format!("{}.json", &hex::encode(root.0)[..16])
     }
 
     /// Reads a receipt; its numbers are claims until they are checked.
@@ -92,6 +92,7 @@ impl Receipt {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::B256;
     use bitai_types::Sampler;
     use proptest::prelude::*;
 

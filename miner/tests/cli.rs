@@ -90,6 +90,82 @@ fn an_answer_is_the_same_everywhere_and_its_receipt_verifies() {
 }
 
 #[test]
+fn a_check_compares_a_second_device_or_pack_and_shows_its_work() {
+    let dir = with_model();
+    let d = dir.path();
+    synthetic::write(&d.join("models/other.pack"), &Shape::tiny(), 8).unwrap();
+    let receipt = d.join("r.json");
+    let receipt = receipt.to_str().unwrap();
+    let infer = [
+        "infer",
+        "sea",
+        "--model",
+        "tiny",
+        "--max-new",
+        "12",
+        "--out",
+        receipt,
+    ];
+    assert_eq!(code(d, &infer), 0);
+    let text = |args: &[&str]| {
+        let out = miner(d, &[&["verify", receipt], args].concat());
+        (
+            out.status.code(),
+            String::from_utf8_lossy(&out.stdout).into_owned(),
+            String::from_utf8_lossy(&out.stderr).into_owned(),
+        )
+    };
+    // No bar where standard error is no terminal.
+    let (ended, out, err) = text(&["--against", "cpu-portable"]);
+    assert_eq!((ended, err.as_str()), (Some(0), ""));
+    assert!(
+        out.contains("the claimed root") && out.contains("of the time of generating"),
+        "{out}"
+    );
+    let (ended, out, _) = text(&["--other-pack", "other", "--no-timing"]);
+    assert_eq!(
+        ended,
+        Some(0),
+        "the claim is right; the other pack is another model"
+    );
+    assert!(out.contains("token 0, site embedding of the id"), "{out}");
+    assert!(!out.contains("of the time of generating"), "{out}");
+    let (ended, out, _) = text(&["--from", "3", "--to", "6"]);
+    assert_eq!(ended, Some(0));
+    assert!(out.contains("positions 3 to 6 are as claimed"), "{out}");
+    assert_eq!(text(&["--from", "6", "--to", "3"]).0, Some(2));
+    assert_eq!(text(&["--to", "99"]).0, Some(2));
+    assert_eq!(text(&["--jobs", "1..2"]).0, Some(2), "one or the other");
+    assert_eq!(code(d, &["verify"]), 2);
+    assert_eq!(code(d, &["verify", "--jobs", "5..2"]), 2);
+
+    // Who really computed with the other pack is found out by it.
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+    let lie = d.join("lie.json");
+    let lie = lie.to_str().unwrap();
+    let infer = [
+        "infer",
+        "sea",
+        "--model",
+        "other",
+        "--max-new",
+        "12",
+        "--out",
+        lie,
+    ];
+    assert_eq!(code(d, &infer), 0);
+    let other: serde_json::Value = serde_json::from_slice(&std::fs::read(lie).unwrap()).unwrap();
+    json["output_ids"] = other["output_ids"].clone();
+    json["trace_root"] = other["trace_root"].clone();
+    json["transcript"] = other["transcript"].clone();
+    std::fs::write(lie, json.to_string()).unwrap();
+    let out = miner(d, &["verify", lie, "--other-pack", "other", "--json"]);
+    assert_eq!(out.status.code(), Some(14));
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(json["result"]["against"]["place"]["token"], 0, "{json}");
+}
+
+#[test]
 fn rejects_model_files_that_are_unknown_or_cut_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.gguf");

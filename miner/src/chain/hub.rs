@@ -247,6 +247,24 @@ impl Hub {
             .collect())
     }
 
+    /// Jobs paid between two heights (inclusive) with the height of their payment, oldest first.
+    pub async fn settled(&self, from: u64, to: u64) -> Result<Vec<(U256, u64)>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let filter = Filter::new()
+            .address(self.hub)
+            .event_signature(WorkerHub::JobSettled::SIGNATURE_HASH);
+        let read = |log: &Log| {
+            let event = log.log_decode::<WorkerHub::JobSettled>().ok()?.inner.data;
+            Some((event.jobId, log.block_number?))
+        };
+        Ok(self
+            .events(filter, from, to)
+            .await?
+            .iter()
+            .filter_map(read)
+            .collect())
+    }
+
     /// Everything that was ever emitted about one job, oldest first.
     async fn job_logs(&self, job_id: U256) -> Result<Vec<Log>, Refusal> {
         let Some(job) = self.job(job_id).await? else {
