@@ -10,9 +10,12 @@ use candle_core::quantized::GgmlDType;
 /// Elements of a K block.
 const K: usize = 256;
 
+/// Writes a run of whole blocks as floats.
+type Decoder = fn(&[u8], &mut [f32]);
+
 /// Turns whole blocks of one format into floats; `out` holds exactly their elements. Formats that hold no
 /// weights of their own (Q8_1 and Q8_K are for activations) are refused: `None`.
-pub(super) fn decoder(dtype: GgmlDType) -> Option<fn(&[u8], &mut [f32])> {
+pub(super) fn decoder(dtype: GgmlDType) -> Option<Decoder> {
     Some(match dtype {
         GgmlDType::F32 => f32s,
         GgmlDType::F16 => f16s,
