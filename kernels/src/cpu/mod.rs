@@ -1,7 +1,7 @@
 //! The CPU backend: threads over rows and columns, vector loops chosen at run time, the reference's integers.
 //!
 //! [`CpuDevice`] is the interpreter of [`crate::interp`] over [`CpuOps`]. Weights stay the pack's canonical
-//! bytes (a memory map serves): nothing is repacked, so a model costs its pack and its caches, no more.
+//! bytes (a memory map serves): nothing is kept repacked, so a model costs its pack and its caches, no more.
 //! Sums are cut by outputs only, never inside, so thread count and vector width cannot show in a result;
 //! the conformance suite checks that they do not.
 
@@ -9,8 +9,10 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bounds;
+mod compiled;
 mod isa;
 mod keys;
+mod lanes;
 mod linear;
 mod portable;
 mod rowwise;
@@ -19,6 +21,7 @@ mod simd;
 mod split;
 #[cfg(test)]
 mod tests;
+mod warm;
 
 use std::sync::Arc;
 
@@ -32,6 +35,7 @@ use crate::{
 pub use isa::{Isa, UnknownIsa};
 pub use linear::CpuWeight;
 use simd::Simd;
+use warm::Warm;
 
 /// Most threads that a device takes: beyond it an argument is a slip.
 const THREADS_MAX: usize = 1024;
@@ -40,6 +44,7 @@ const THREADS_MAX: usize = 1024;
 #[derive(Clone)]
 pub struct CpuOps {
     pool: Arc<rayon::ThreadPool>,
+    warm: Arc<Warm>,
     /// Checked: this machine has it.
     isa: Isa,
     simd: Simd,
@@ -71,6 +76,7 @@ impl CpuOps {
             })?;
         Ok(Self {
             pool: Arc::new(pool),
+            warm: Arc::default(),
             isa,
             simd: Simd::of(isa),
         })
@@ -90,7 +96,7 @@ impl Ops for CpuOps {
     }
 
     fn scope<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(f)
+        self.warm.run(&self.pool, f)
     }
 
     fn embed(&self, weight: &CpuWeight, ids: &[u32], f_out: u8, out: &mut [i32]) {
@@ -102,11 +108,11 @@ impl Ops for CpuOps {
     }
 
     fn rms_norm(&self, p: NormParams<'_>, x: &[i32], out: &mut [i32]) {
-        rowwise::rms_norm(p, x, out);
+        rowwise::rms_norm(self.isa, p, x, out);
     }
 
     fn quant(&self, p: QuantParams, x: &[i32], out: &mut QuantRows) {
-        rowwise::quant(p, x, out);
+        rowwise::quant(self.isa, p, x, out);
     }
 
     fn rope(
@@ -118,7 +124,7 @@ impl Ops for CpuOps {
         x: &[i32],
         out: &mut [i32],
     ) {
-        rowwise::rope(table, head_dim, style, positions, x, out);
+        rowwise::rope(self.isa, table, head_dim, style, positions, x, out);
     }
 
     fn attention(&self, p: AttentionParams, q: &QuantRows, spans: &[KvSpan<'_>], out: &mut [i32]) {
@@ -126,11 +132,11 @@ impl Ops for CpuOps {
     }
 
     fn glu(&self, act: Activation, f: u8, gate: &[i32], up: &[i32], out: &mut [i32]) {
-        rowwise::glu(act, f, gate, up, out);
+        rowwise::glu(self.isa, act, f, gate, up, out);
     }
 
     fn add(&self, a: &[i32], b: &[i32], out: &mut [i32]) {
-        rowwise::add(a, b, out);
+        rowwise::add(self.isa, a, b, out);
     }
 
     fn sample(&self, logits: &[i32], f: u8, sampler: &Sampler, pos: u32) -> u32 {

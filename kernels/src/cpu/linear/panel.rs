@@ -17,6 +17,8 @@ use crate::{
 
 /// Tokens side by side.
 pub(super) const LANES: usize = 16;
+/// Lines that are packed together: half of the nearest cache.
+const NEAR: usize = 256;
 /// Bytes of K that a byte form's segment is padded to: a tile row of AMX.
 const BYTES: usize = 64;
 
@@ -114,20 +116,26 @@ fn pack_panel<const A: usize>(
     word: impl Fn([i16; A]) -> u32,
 ) {
     let words = lines.len() / x.groups();
-    let last = x.rows.min(first + LANES);
-    for (lane, t) in (first..last).enumerate() {
-        let row = &x.q[t * x.cols..(t + 1) * x.cols];
-        for (values, lines) in row.chunks_exact(x.group).zip(lines.chunks_exact_mut(words)) {
-            let (whole, rest) = values.as_chunks::<A>();
-            let (lines, tail) = lines.split_at_mut(whole.len());
-            for (line, values) in lines.iter_mut().zip(whole) {
-                line.0[lane] = word(*values);
-            }
-            let mut last = [0; A];
-            last[..rest.len()].copy_from_slice(rest);
-            for line in tail {
-                line.0[lane] = word(last);
-                last = [0; A];
+    let rows = &x.q[first * x.cols..x.rows.min(first + LANES) * x.cols];
+    for (s, lines) in lines.chunks_exact_mut(words).enumerate() {
+        // A few lines at a time, so that they stay near while 16 tokens are written into each.
+        for (i, lines) in lines.chunks_mut(NEAR).enumerate() {
+            for (lane, row) in rows.chunks_exact(x.cols).enumerate() {
+                let values = &row[s * x.group..][..x.group];
+                let (whole, rest) = values.as_chunks::<A>();
+                let from = whole.len().min(i * NEAR);
+                let (filled, tail) = lines.split_at_mut(lines.len().min(whole.len() - from));
+                for (line, values) in filled.iter_mut().zip(&whole[from..]) {
+                    line.0[lane] = word(*values);
+                }
+                // The first line past the whole words holds the rest, the others are zero.
+                for (k, line) in tail.iter_mut().enumerate() {
+                    let mut last = [0; A];
+                    if i * NEAR + filled.len() + k == whole.len() {
+                        last[..rest.len()].copy_from_slice(rest);
+                    }
+                    line.0[lane] = word(last);
+                }
             }
         }
     }
