@@ -85,7 +85,7 @@ impl NodeError {
     /// Exit code of `bitai-node` for this cause; 2 is wrong usage, 0 success.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Files { .. } => 3,
+            Self::Files { .. } | Self::Backend(BackendError::InUse(_)) => 3,
             Self::NoEmbedded => 2,
             Self::OtherChain { .. } | Self::State(StateError::OtherGenesis { .. }) => 4,
             Self::Backend(_) | Self::Indexer(IndexerError::Backend(_)) => 5,

@@ -154,6 +154,9 @@ pub enum BackendError {
     /// Only regtest mines on demand.
     #[error("blocks can be made on regtest only, this is {0}")]
     NotRegtest(Network),
+    /// Another process, or another part of this one, has the embedded chain open.
+    #[error("{} is in use by another node; stop that one, or name another data directory", .0.display())]
+    InUse(std::path::PathBuf),
     /// Disk or library trouble.
     #[error("embedded Bitcoin failed: {0}")]
     Embedded(String),

@@ -235,6 +235,22 @@ mod embedded {
     }
 
     #[test]
+    fn embedded_regtest_leaves_a_directory_in_use_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let chain = EmbeddedRegtest::open(dir.path()).unwrap();
+        chain.generate(5, &keys(1).script()).unwrap();
+        let second = EmbeddedRegtest::open(dir.path()).unwrap_err();
+        assert!(
+            second.to_string().contains(&dir.path().display().to_string()),
+            "{second}"
+        );
+        let hash = chain.generate(1, &keys(1).script()).unwrap()[0];
+        drop(chain);
+        let again = EmbeddedRegtest::open(dir.path()).unwrap();
+        assert_eq!(again.tip().unwrap().hash, hash);
+    }
+
+    #[test]
     fn embedded_regtest_makes_unreadable_files_anew() {
         let dir = tempfile::tempdir().unwrap();
         let chain = EmbeddedRegtest::open(dir.path()).unwrap();

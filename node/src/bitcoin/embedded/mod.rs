@@ -18,6 +18,7 @@ use bitcoinkernel::{
 use coins::Coins;
 use log::BlockLog;
 use pool::Pool;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,6 +37,8 @@ pub struct EmbeddedRegtest {
     inner: Mutex<Inner>,
     verdict: Verdict,
     _context: Context,
+    /// Held as long as the files are open.
+    _lock: File,
 }
 
 struct Inner {
@@ -62,6 +65,7 @@ impl EmbeddedRegtest {
         static QUIET: Once = Once::new();
         QUIET.call_once(bitcoinkernel::disable_logging);
         std::fs::create_dir_all(dir).map_err(|e| embedded(format!("{}: {e}", dir.display())))?;
+        let lock = lock(dir)?;
         let verdict: Verdict = Arc::default();
         let heard = Arc::clone(&verdict);
         let context = ContextBuilder::new()
@@ -93,12 +97,31 @@ impl EmbeddedRegtest {
             inner: Mutex::new(inner),
             verdict,
             _context: context,
+            _lock: lock,
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere leaves the consensus library's state as it was: it has its own locks.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the directory for this process. Without it a second node would find the files of the first
+/// unreadable, and make them anew.
+fn lock(dir: &Path) -> Result<File, BackendError> {
+    let path = dir.join("lock");
+    let trouble = |e: std::io::Error| embedded(format!("{}: {e}", path.display()));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(trouble)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BackendError::InUse(dir.to_owned())),
+        Err(TryLockError::Error(e)) => Err(trouble(e)),
     }
 }
 
@@ -193,7 +216,7 @@ impl Inner {
 
     /// Brings coins and pool to the consensus library's tip.
     fn follow(&mut self) -> Result<(), BackendError> {
-        let mut back = Vec::new();
+        let (mut back, mut undone) = (Vec::new(), false);
         while let Some(hash) = self.coins.hash_at(self.coins.height()) {
             if self.hash_at(self.coins.height()) == Some(hash) {
                 break;
@@ -201,9 +224,10 @@ impl Inner {
             let block = self.entry(&hash).map(|e| self.read(&e)).transpose()?;
             back.extend(block.into_iter().flat_map(|b| b.txdata.into_iter().skip(1)).rev());
             self.coins.disconnect();
+            undone = true;
         }
-        if !back.is_empty() {
-            // Oldest first, parents before children, then what waited already.
+        if undone {
+            // Oldest first, parents before children, then what waited already: its coins may be gone, too.
             back.reverse();
             back.extend(self.pool.drain());
         }
