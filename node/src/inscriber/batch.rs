@@ -33,6 +33,9 @@ pub struct Version {
     txs: Vec<Transaction>,
     /// What the commit spends.
     pub spent: Vec<(OutPoint, TxOut)>,
+    /// Coins that reveals spend beside the commit's outputs, where the headroom was too little.
+    #[serde(default)]
+    pub added: Vec<(OutPoint, TxOut)>,
     /// Rate of commit and reveals, sat per 1,000 vB.
     pub rate: u64,
     /// Bitcoin height when it was signed.
@@ -53,9 +56,26 @@ impl Version {
         Self {
             txs,
             spent,
+            added: Vec::new(),
             rate,
             signed_at,
         }
+    }
+
+    /// The same with coins that its reveals spend as well.
+    pub fn with_added(self, added: Vec<(OutPoint, TxOut)>) -> Self {
+        Self { added, ..self }
+    }
+
+    /// The coins that reveal `part` spends beside the commit's output.
+    pub fn added_to(&self, part: usize) -> Vec<(OutPoint, TxOut)> {
+        let spends = |at: &OutPoint| {
+            self.reveals()[part]
+                .input
+                .iter()
+                .any(|i| i.previous_output == *at)
+        };
+        self.added.iter().filter(|(at, _)| spends(at)).cloned().collect()
     }
 
     /// The commit.
@@ -77,7 +97,8 @@ impl Version {
     /// Satoshis that reveal `part` pays in fees.
     pub fn reveal_fee(&self, part: usize) -> u64 {
         let reveal = &self.reveals()[part];
-        let paid = self.commit().output[part].value.to_sat();
+        let added: u64 = self.added_to(part).iter().map(|(_, o)| o.value.to_sat()).sum();
+        let paid = self.commit().output[part].value.to_sat() + added;
         paid - reveal.output.iter().map(|o| o.value.to_sat()).sum::<u64>()
     }
 
@@ -122,15 +143,6 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The version to push: the one whose commit a block has, otherwise the newest.
-    pub fn current(&self, mined: impl Fn(&Txid) -> bool) -> &Version {
-        self.versions
-            .iter()
-            .rev()
-            .find(|v| mined(&v.commit().compute_txid()))
-            .unwrap_or_else(|| self.newest())
-    }
-
     /// The newest version.
     pub fn newest(&self) -> &Version {
         self.versions.last().expect("a batch is born with a version")

@@ -4,8 +4,10 @@
 //! One thread owns an [`Inscriber`] and calls [`Inscriber::tick`]; everybody else reads through
 //! [`View`]. Whatever a kill interrupts, the next start finds in the [`store`] and goes on with.
 
+mod advance;
 pub mod batch;
 pub mod build;
+pub mod fate;
 pub mod keys;
 pub mod price;
 pub mod source;
@@ -14,15 +16,13 @@ pub mod store;
 #[cfg(feature = "embedded-bitcoin")]
 mod tests;
 
-use crate::bitcoin::{
-    Backend, BackendError, BlockRef, CLUSTER_VBYTES_MAX, Refusal, SatPerKvb, Submitted, b256,
-};
+use crate::bitcoin::{Backend, BackendError, BlockRef, SatPerKvb, TxStatus, b256};
 use crate::envelope::{Header, REVEAL_PAYLOAD_MAX, payload};
 use crate::follow::{self, Step};
 use alloy_primitives::{Address, B256, Bytes};
 use batch::{Batch, Part, Stage, Version};
-use bitcoin::{Transaction, Txid};
 use build::{BuildError, Builder, Coin};
+use fate::Fate;
 use keys::Keys;
 use price::Pricer;
 use source::{BatchRecord, InscriberView, TxSource};
@@ -39,8 +39,6 @@ const READY_BYTES: usize = 1_500_000;
 const LIVE_MAX: usize = 20;
 /// Blocks over a reveal after which it is let alone.
 const SETTLED_DEPTH: u64 = 100;
-/// Blocks without confirmation after which more is paid.
-const BUMP_AFTER: u64 = 3;
 
 /// Why a tick failed. The next one tries again.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +74,8 @@ pub enum Point {
     CommitSent,
     /// The first reveal is broadcast.
     RevealSent,
+    /// Given up: the mempool has its transactions back, the batch is not yet marked dead.
+    Released,
 }
 
 /// Writes batches into Bitcoin.
@@ -88,6 +88,8 @@ pub struct Inscriber {
     pricer: Arc<Pricer>,
     /// Tip at which everything live was last pushed.
     pushed_at: Option<BlockRef>,
+    /// Batches that the mempool was told of since the start.
+    told: BTreeSet<u64>,
     #[cfg(test)]
     pub(crate) stop_at: Option<Point>,
 }
@@ -113,7 +115,7 @@ impl Inscriber {
         pricer: Arc<Pricer>,
     ) -> Result<Self, InscriberError> {
         let store = Arc::new(Store::open(path, keys.script(), start_height)?);
-        let this = Self {
+        let mut this = Self {
             backend,
             source,
             store,
@@ -121,15 +123,12 @@ impl Inscriber {
             header,
             pricer,
             pushed_at: None,
+            told: BTreeSet::new(),
             #[cfg(test)]
             stop_at: None,
         };
-        // What a block has shown is the ledger's to judge: a transaction it dropped may be inscribed again.
-        for batch in this.store.live()? {
-            if !this.all_mined(&batch) {
-                this.tell(&batch, batch.newest());
-            }
-        }
+        let live = this.store.live()?;
+        this.tell_new(&live)?;
         Ok(this)
     }
 
@@ -171,15 +170,21 @@ impl Inscriber {
     pub fn tick(&mut self) -> Result<(), InscriberError> {
         self.catch_up()?;
         let tip = self.backend.tip()?;
-        let live = self.store.live()?;
+        let mut live = self.store.live()?;
+        self.tell_new(&live)?;
         if self.pushed_at != Some(tip) {
             self.pricer
                 .update(self.backend.fee_rate(self.pricer.config().target_blocks)?);
             // One batch's trouble does not keep the others; the first is reported after all had their turn.
             let mut trouble = None;
-            for batch in &live {
-                if let Err(error) = self.advance(batch, &live, tip) {
-                    trouble.get_or_insert(error);
+            for id in live.iter().map(|b| b.id).collect::<Vec<_>>() {
+                match self.advance(id, &live, tip) {
+                    // The next batch must not add coins that this one took.
+                    Ok(true) => live = self.store.live()?,
+                    Ok(false) => {}
+                    Err(error) => {
+                        trouble.get_or_insert(error);
+                    }
                 }
             }
             if let Some(error) = trouble {
@@ -212,25 +217,43 @@ impl Inscriber {
         }
     }
 
-    fn tell(&self, batch: &Batch, version: &Version) {
-        for (part, reveal) in batch.parts.iter().zip(version.reveals()) {
-            self.source.inscribed(&part.hashes, b256(reveal.compute_txid()));
+    /// Tells the mempool of batches that it has not heard of: after a start, and when one that was given up
+    /// lives again.
+    fn tell_new(&mut self, live: &[Batch]) -> Result<(), InscriberError> {
+        let ids: BTreeSet<u64> = live.iter().map(|b| b.id).collect();
+        self.told.retain(|id| ids.contains(id));
+        for batch in live {
+            if !self.told.contains(&batch.id) {
+                self.tell(&self.store.fate(batch)?);
+                self.told.insert(batch.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the mempool what is on its way. What a block has shown is the ledger's to judge: a transaction
+    /// that it dropped may be inscribed again.
+    fn tell(&self, fate: &Fate<'_>) {
+        let reveals = fate.current().reveals();
+        for part in fate.open_parts() {
+            let txid = b256(reveals[part].compute_txid());
+            self.source.inscribed(&fate.batch.parts[part].hashes, txid);
         }
     }
 
     /// Makes one batch of what the mempool has ready.
-    fn inscribe(&self, tip: BlockRef) -> Result<(), InscriberError> {
+    fn inscribe(&mut self, tip: BlockRef) -> Result<(), InscriberError> {
         let live = self.store.live()?;
-        let waiting: Vec<&Batch> = live.iter().filter(|b| !self.all_mined(b)).collect();
-        if waiting.len() >= LIVE_MAX {
+        let mut waiting = 0;
+        let mut on_the_way: BTreeSet<B256> = BTreeSet::new();
+        for batch in &live {
+            let open = self.store.fate(batch)?.open_parts();
+            waiting += usize::from(!open.is_empty());
+            on_the_way.extend(open.iter().flat_map(|part| &batch.parts[*part].hashes));
+        }
+        if waiting >= LIVE_MAX {
             return Ok(());
         }
-        let on_the_way: BTreeSet<B256> = waiting
-            .iter()
-            .flat_map(|b| &b.parts)
-            .flat_map(|p| &p.hashes)
-            .copied()
-            .collect();
         let mut ready = self.source.ready(READY_BYTES);
         ready.retain(|(hash, _)| !on_the_way.contains(hash));
         let mut parts = Vec::new();
@@ -238,9 +261,9 @@ impl Inscriber {
         if parts.is_empty() {
             return Ok(());
         }
-        let version =
-            self.builder(&parts)
-                .version(&[], self.coins(&live)?, self.pricer.rate(), tip.height)?;
+        let version = self
+            .builder(&parts)
+            .version(&self.coins(&live)?, self.pricer.rate(), tip.height)?;
         let batch = Batch {
             id: self.store.next_id()?,
             stage: Stage::Live,
@@ -250,7 +273,9 @@ impl Inscriber {
         self.reached(Point::Signed)?;
         self.store.put(&batch)?;
         self.reached(Point::Persisted)?;
-        self.tell(&batch, batch.newest());
+        let fate = Fate::new(&batch, BTreeMap::new());
+        self.tell(&fate);
+        self.told.insert(batch.id);
         self.reached(Point::Told)?;
         let version = batch.newest();
         tracing::info!(
@@ -264,235 +289,21 @@ impl Inscriber {
             rate_sat_per_kvb = version.rate,
             "batch inscribed"
         );
-        self.push(&batch, &BTreeMap::new()).map(drop)
+        self.push(&fate).map(drop)
     }
 
-    fn all_mined(&self, batch: &Batch) -> bool {
-        self.store
-            .mined(batch)
-            .is_ok_and(|mined| revealed_since(batch, &mined).is_some())
-    }
-
-    /// Coins to spend: confirmed ones first, then the largest.
+    /// Coins for a new commit: confirmed ones first, then the largest. Change counts if the pool has what
+    /// makes it.
     fn coins(&self, live: &[Batch]) -> Result<Vec<Coin>, InscriberError> {
-        let mut coins: Vec<_> = self.store.spendable(live)?.into_iter().collect();
-        coins.sort_by_key(|(at, (out, confirmed))| (!confirmed, std::cmp::Reverse(out.value), *at));
-        Ok(coins.into_iter().map(|(at, (out, _))| (at, out)).collect())
-    }
-
-    /// Settles, pushes, pays more, or gives up.
-    fn advance(&self, batch: &Batch, live: &[Batch], tip: BlockRef) -> Result<(), InscriberError> {
-        let mined = self.store.mined(batch)?;
-        if let Some(since) = revealed_since(batch, &mined) {
-            if tip.height >= since + SETTLED_DEPTH {
-                self.store.put(&Batch {
-                    stage: Stage::Settled,
-                    ..batch.clone()
-                })?;
-            }
-            return Ok(());
-        }
-        match self.push(batch, &mined)? {
-            Pushed::Waiting => Ok(()),
-            Pushed::Orphaned => self.bury(batch, live, &mined),
-            Pushed::InPool => self.pay_more(batch, live, &mined, tip),
-        }
-    }
-
-    /// Offers commit and reveals of the version that can still go; idempotent.
-    fn push(&self, batch: &Batch, mined: &BTreeMap<Txid, u64>) -> Result<Pushed, InscriberError> {
-        let is_mined = |tx: &Transaction| mined.contains_key(&tx.compute_txid());
-        let mut version = batch.current(|txid| mined.contains_key(txid));
-        let commit_mined = is_mined(version.commit());
-        if !commit_mined {
-            // The newest first; where an older one is in the pool and pays more, that one.
-            let mut refusals = Vec::new();
-            let mut taken = None;
-            for v in batch.versions.iter().rev() {
-                match self.offer(v.commit())? {
-                    Offered::Taken => {
-                        taken = Some(v);
-                        break;
-                    }
-                    Offered::Refused(refusal) => refusals.push(refusal),
-                }
-            }
-            match taken {
-                Some(v) => version = v,
-                None if refusals.iter().all(|r| *r == Refusal::MissingInputs) => return Ok(Pushed::Orphaned),
-                None => return Ok(Pushed::Waiting),
+        let mut coins = Vec::new();
+        for (at, (out, confirmed)) in self.store.spendable(live)? {
+            if confirmed || self.backend.tx_status(&at.txid)? == TxStatus::Pool {
+                coins.push((at, out, confirmed));
             }
         }
-        self.reached(Point::CommitSent)?;
-        let alone = batch.parts.len() == 1 && version.vbytes() <= CLUSTER_VBYTES_MAX;
-        if !commit_mined && !alone {
-            return Ok(Pushed::InPool);
-        }
-        let mut pushed = Pushed::InPool;
-        for (part, reveal) in version.reveals().iter().enumerate() {
-            let done = batch.versions.iter().any(|v| is_mined(&v.reveals()[part]));
-            if !done && self.offer(reveal)? != Offered::Taken {
-                pushed = Pushed::Waiting;
-            }
-            self.reached(Point::RevealSent)?;
-        }
-        Ok(pushed)
+        coins.sort_by_key(|(at, out, confirmed)| (!confirmed, std::cmp::Reverse(out.value), *at));
+        Ok(coins.into_iter().map(|(at, out, _)| (at, out)).collect())
     }
-
-    /// Offers one transaction to the pool.
-    fn offer(&self, tx: &Transaction) -> Result<Offered, InscriberError> {
-        let max = SatPerKvb(self.pricer.config().rate_max.saturating_mul(2));
-        match self.backend.submit(tx, max) {
-            Ok(Submitted::Accepted) => {
-                tracing::info!(txid = %tx.compute_txid(), vbytes = tx.vsize(), "broadcast");
-                Ok(Offered::Taken)
-            }
-            Ok(_) => Ok(Offered::Taken),
-            Err(BackendError::TxRefused {
-                txid,
-                refusal,
-                reason,
-            }) => {
-                tracing::warn!(%txid, reason, "Bitcoin does not take it now");
-                Ok(Offered::Refused(refusal))
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// Signs a dearer version where the newest has waited long enough and nothing of ours hangs on it.
-    fn pay_more(
-        &self,
-        batch: &Batch,
-        live: &[Batch],
-        mined: &BTreeMap<Txid, u64>,
-        tip: BlockRef,
-    ) -> Result<(), InscriberError> {
-        let old = batch.newest();
-        if tip.height < old.signed_at + BUMP_AFTER {
-            return Ok(());
-        }
-        let config = self.pricer.config();
-        let rate = SatPerKvb(
-            self.pricer
-                .rate()
-                .0
-                .max(old.rate + old.rate / 4)
-                .min(config.rate_max),
-        );
-        self.bump(batch, live, mined, rate, tip)
-            .or_else(|error| match error {
-                InscriberError::Build(error) => {
-                    tracing::warn!(batch = batch.id, %error, "cannot pay more for a batch that lingers");
-                    Ok(())
-                }
-                error => Err(error),
-            })
-    }
-
-    /// Replaces the newest version of `batch` by one at `rate`.
-    pub(crate) fn bump(
-        &self,
-        batch: &Batch,
-        live: &[Batch],
-        mined: &BTreeMap<Txid, u64>,
-        rate: SatPerKvb,
-        tip: BlockRef,
-    ) -> Result<(), InscriberError> {
-        let old = batch.current(|txid| mined.contains_key(txid));
-        let ours: BTreeSet<Txid> = batch.txids().collect();
-        let leaned_on = live
-            .iter()
-            .filter(|b| b.id != batch.id)
-            .flat_map(|b| &b.versions)
-            .any(|v| v.spent.iter().any(|(at, _)| ours.contains(&at.txid)));
-        if leaned_on || rate.0 <= old.rate {
-            return Ok(());
-        }
-        let builder = self.builder(&batch.parts);
-        let commit_mined = mined.contains_key(&old.commit().compute_txid());
-        // Reveals in the pool can only be replaced for more than they and the commit pay together, so a
-        // reveal that is there pays for both; a commit that is alone is replaced itself.
-        let version = if commit_mined || batch.parts.len() == 1 {
-            builder.with_dearer_reveals(old, commit_mined, rate, tip.height)?
-        } else {
-            builder.version(&old.spent, self.coins(live)?, rate, tip.height)?
-        };
-        let mut batch = batch.clone();
-        tracing::info!(
-            batch = batch.id,
-            commit = %version.commit().compute_txid(),
-            fee_sats = total_fee(&version),
-            rate_sat_per_kvb = rate.0,
-            "paying more for a batch that lingers"
-        );
-        batch.versions.push(version);
-        self.store.put(&batch)?;
-        self.tell(&batch, batch.newest());
-        self.push(&batch, mined).map(drop)
-    }
-
-    /// Gives a batch up if what it spends is gone for good as far as this chain goes.
-    fn bury(&self, batch: &Batch, live: &[Batch], mined: &BTreeMap<Txid, u64>) -> Result<(), InscriberError> {
-        // Outputs of other live batches will be there again once those are pushed.
-        let coming: BTreeSet<Txid> = live
-            .iter()
-            .filter(|b| b.id != batch.id)
-            .flat_map(Batch::txids)
-            .collect();
-        let coins = self.store.coins()?;
-        let gone = |v: &Version| {
-            v.spent
-                .iter()
-                .any(|(at, _)| !coins.contains_key(at) && !coming.contains(&at.txid))
-        };
-        if !mined.is_empty() || !batch.versions.iter().all(gone) {
-            return Ok(());
-        }
-        tracing::error!(
-            batch = batch.id,
-            "a reorg took what this batch spends; its transactions are inscribed anew"
-        );
-        self.store.put(&Batch {
-            stage: Stage::Dead,
-            ..batch.clone()
-        })?;
-        for part in &batch.parts {
-            self.source.released(&part.hashes);
-        }
-        Ok(())
-    }
-}
-
-/// What the pool said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Offered {
-    /// It, or a block, has the transaction.
-    Taken,
-    /// Not now.
-    Refused(Refusal),
-}
-
-/// What pushing came to.
-enum Pushed {
-    /// Everything that may be in the pool is.
-    InPool,
-    /// Refused by the backend; the next tick tries again.
-    Waiting,
-    /// No version's commit finds its coins.
-    Orphaned,
-}
-
-/// Height of the last of the blocks that hold a reveal of every part; `None` while one is missing.
-fn revealed_since(batch: &Batch, mined: &BTreeMap<Txid, u64>) -> Option<u64> {
-    (0..batch.parts.len())
-        .map(|part| {
-            batch
-                .versions
-                .iter()
-                .find_map(|v| mined.get(&v.reveals()[part].compute_txid()).copied())
-        })
-        .try_fold(0, |max, height| height.map(|h| max.max(h)))
 }
 
 fn total_fee(version: &Version) -> u64 {

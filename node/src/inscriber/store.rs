@@ -2,6 +2,7 @@
 //! chain and how to go back, its batches. Every write is one durable redb transaction.
 
 use super::batch::{Batch, Stage};
+use super::fate::Fate;
 use super::source::BatchRecord;
 use crate::bitcoin::{BackendError, BlockRef, HeaderInfo, b256};
 use crate::follow::Follower;
@@ -134,8 +135,8 @@ impl Store {
         Ok(table.get(&txid.as_byte_array()[..])?.map(|h| h.value()))
     }
 
-    /// Heights of all transactions of this batch that blocks have.
-    pub fn mined(&self, batch: &Batch) -> Result<BTreeMap<Txid, u64>, StoreError> {
+    /// What may still become of this batch.
+    pub fn fate<'a>(&self, batch: &'a Batch) -> Result<Fate<'a>, StoreError> {
         let table = self.db.begin_read()?.open_table(MINED)?;
         let mut mined = BTreeMap::new();
         for txid in batch.txids() {
@@ -143,7 +144,7 @@ impl Store {
                 mined.insert(txid, height.value());
             }
         }
-        Ok(mined)
+        Ok(Fate::new(batch, mined))
     }
 
     /// Confirmed coins, immature coinbases included.
@@ -157,8 +158,9 @@ impl Store {
         Ok(coins)
     }
 
-    /// What can be spent now: mature confirmed coins and change of live batches, less what live batches
-    /// spend; and for each whether it is confirmed.
+    /// What can be spent now: mature confirmed coins, and change of the commits of live batches; less what
+    /// any transaction that may still confirm spends. For each whether it is confirmed. What a reveal pays
+    /// back counts once a block has it: until then another reveal may take its place.
     pub fn spendable(&self, live: &[Batch]) -> Result<BTreeMap<OutPoint, (TxOut, bool)>, StoreError> {
         let height = self.height()?;
         let mut free: BTreeMap<OutPoint, (TxOut, bool)> = self
@@ -169,24 +171,20 @@ impl Store {
             .collect();
         let mut spent = BTreeSet::new();
         for batch in live {
-            let mined = self.mined(batch)?;
-            let version = batch.current(|txid| mined.contains_key(txid));
-            for tx in std::iter::once(version.commit()).chain(version.reveals()) {
-                let txid = tx.compute_txid();
+            let fate = self.fate(batch)?;
+            for tx in fate.pending() {
                 spent.extend(tx.input.iter().map(|i| i.previous_output));
-                for (vout, out) in (0u32..).zip(&tx.output) {
-                    if out.script_pubkey == self.script && !mined.contains_key(&txid) {
-                        free.insert(OutPoint { txid, vout }, (out.clone(), false));
-                    }
+            }
+            let commit = fate.current().commit();
+            if fate.mined_at(commit).is_some() {
+                continue;
+            }
+            let txid = commit.compute_txid();
+            for (vout, out) in (0u32..).zip(&commit.output) {
+                if out.script_pubkey == self.script {
+                    free.insert(OutPoint { txid, vout }, (out.clone(), false));
                 }
             }
-            // An older version may still confirm: what it spends is as good as spent.
-            spent.extend(
-                batch
-                    .versions
-                    .iter()
-                    .flat_map(|v| v.spent.iter().map(|(at, _)| *at)),
-            );
         }
         free.retain(|at, _| !spent.contains(at));
         Ok(free)
@@ -263,13 +261,13 @@ impl Store {
         if batch.stage == Stage::Dead {
             return Ok(None);
         }
-        let mined = self.mined(&batch)?;
+        let fate = self.fate(&batch)?;
         // A reveal that confirmed speaks for itself, whichever version it is of.
         let confirmed = batch
             .versions
             .iter()
-            .find(|v| mined.contains_key(&v.reveals()[part].compute_txid()));
-        let version = confirmed.unwrap_or_else(|| batch.current(|t| mined.contains_key(t)));
+            .find(|v| fate.mined_at(&v.reveals()[part]).is_some());
+        let version = confirmed.unwrap_or_else(|| fate.current());
         let reveal = &version.reveals()[part];
         let reveal_txid = reveal.compute_txid();
         let parts = batch.parts.len() as u64;
@@ -280,8 +278,24 @@ impl Store {
             fee_sats: version.reveal_fee(part) + version.commit_fee().div_ceil(parts),
             batch: u32::try_from(batch.parts[part].hashes.len()).unwrap_or(u32::MAX),
             payload_bytes: batch.parts[part].payload.len() as u64,
-            bitcoin_height: mined.get(&reveal_txid).copied(),
+            bitcoin_height: fate.mined_at(reveal),
         }))
+    }
+
+    /// A batch that was given up lives again when a block has its commit after all: the commit's outputs can
+    /// only be spent by its reveals.
+    fn revive(&self, write: &WriteTransaction, id: u64) -> Result<(), StoreError> {
+        let mut batches = write.open_table(BATCHES)?;
+        let batch = batches.get(id)?.map(|b| decode::<Batch>(b.value())).transpose()?;
+        if let Some(batch) = batch.filter(|b| b.stage == Stage::Dead) {
+            let batch = Batch {
+                stage: Stage::Live,
+                ..batch
+            };
+            batches.insert(id, &encode(&batch)?[..])?;
+            write.open_table(LIVE)?.insert(id, ())?;
+        }
+        Ok(())
     }
 
     /// Undoes the newest block.
@@ -354,6 +368,7 @@ impl Follower for &Store {
 
     fn connect(&mut self, info: &HeaderInfo, block: &Block) -> Result<(), StoreError> {
         let write = self.db.begin_write()?;
+        let mut touched = BTreeSet::new();
         let mut undo = Undo {
             hash: info.header.block_hash(),
             created: Vec::new(),
@@ -366,7 +381,8 @@ impl Follower for &Store {
             let ours = write.open_table(OURS)?;
             for (i, tx) in block.txdata.iter().enumerate() {
                 let txid = tx.compute_txid();
-                if ours.get(&txid.as_byte_array()[..])?.is_some() {
+                if let Some(id) = ours.get(&txid.as_byte_array()[..])? {
+                    touched.insert(id.value());
                     mined.insert(&txid.as_byte_array()[..], info.height)?;
                     undo.mined.push(txid);
                 }
@@ -391,6 +407,9 @@ impl Follower for &Store {
                     }
                 }
             }
+        }
+        for id in touched {
+            self.revive(&write, id)?;
         }
         write
             .open_table(CHAIN)?

@@ -118,6 +118,11 @@ impl Rig {
     }
 }
 
+/// A record's hash as Bitcoin's.
+fn txid(hash: B256) -> bitcoin::Txid {
+    bitcoin::hashes::Hash::from_byte_array(hash.0)
+}
+
 fn noise(seed: u64, len: usize) -> Bytes {
     let mut out = vec![0; len];
     blake3::Hasher::new()
@@ -125,6 +130,39 @@ fn noise(seed: u64, len: usize) -> Bytes {
         .finalize_xof()
         .fill(&mut out);
     out.into()
+}
+
+/// Pays `factor` times the rate of the only batch; whether it did.
+fn bump(inscriber: &Inscriber, factor: u64) -> bool {
+    let live = inscriber.store.live().unwrap();
+    let fate = inscriber.store.fate(&live[0]).unwrap();
+    let rate = SatPerKvb(fate.current().rate * factor);
+    let tip = inscriber.backend.tip().unwrap();
+    inscriber
+        .bump(&fate, &live, advance::Pushed::InPool, rate, tip)
+        .unwrap()
+}
+
+/// What the chain itself says of the inscriber's coins.
+fn coins_on_chain(rig: &Rig) -> u64 {
+    let mut coins = BTreeMap::new();
+    let tip = rig.chain.tip().unwrap().height;
+    for height in 1..=tip {
+        let hash = rig.chain.hash_at(height).unwrap().unwrap();
+        for (i, tx) in rig.chain.block(&hash).unwrap().unwrap().txdata.iter().enumerate() {
+            tx.input.iter().for_each(|input| {
+                coins.remove(&input.previous_output);
+            });
+            for (vout, out) in (0u32..).zip(&tx.output) {
+                let ripe = i > 0 || tip + 1 >= height + 100;
+                if out.script_pubkey == rig.keys.script() && ripe {
+                    let txid = tx.compute_txid();
+                    coins.insert(bitcoin::OutPoint { txid, vout }, out.value.to_sat());
+                }
+            }
+        }
+    }
+    coins.values().sum()
 }
 
 #[test]
@@ -305,17 +343,7 @@ fn a_lingering_batch_is_paid_for_again_by_its_reveal() {
     inscriber.tick().unwrap();
     let hash = alloy_primitives::keccak256(noise(1, 2_000));
     let first = inscriber.view().record(hash).unwrap();
-    let tip = rig.chain.tip().unwrap();
-    let bump = |factor: u64| {
-        let live = inscriber.store.live().unwrap();
-        let rate = SatPerKvb(live[0].newest().rate * factor);
-        inscriber.bump(&live[0], &live, &BTreeMap::new(), rate, tip)
-    };
-    assert!(matches!(
-        bump(50),
-        Err(InscriberError::Build(BuildError::Headroom { .. }))
-    ));
-    bump(2).unwrap();
+    bump(&inscriber, 2);
     let second = inscriber.view().record(hash).unwrap();
     assert_eq!(second.commit_txid, first.commit_txid);
     assert_ne!(second.reveal_txid, first.reveal_txid);
@@ -335,10 +363,7 @@ fn a_lingering_commit_of_several_reveals_is_replaced() {
     txs.iter().for_each(|tx| rig.source.add(tx.clone()));
     inscriber.tick().unwrap();
     let live = inscriber.store.live().unwrap();
-    let rate = SatPerKvb(live[0].newest().rate * 3);
-    inscriber
-        .bump(&live[0], &live, &BTreeMap::new(), rate, rig.chain.tip().unwrap())
-        .unwrap();
+    assert!(bump(&inscriber, 3));
     assert_eq!(rig.chain.pool_len().unwrap(), 1);
     // The older commit confirms nevertheless: its own reveals follow.
     let old = live[0].newest().commit().clone();
@@ -379,4 +404,187 @@ fn what_fits_no_reveal_is_left_out_and_harms_no_other() {
     inscriber.tick().unwrap();
     rig.mine(1);
     assert_eq!(rig.on_chain(), [noise(2, 200)]);
+}
+
+#[test]
+fn an_older_reveal_that_confirms_leaves_no_phantom_of_the_newer() {
+    let rig = Rig::new();
+    let mut inscriber = rig.inscriber();
+    rig.source.add(noise(1, 2_000));
+    inscriber.tick().unwrap();
+    let first = inscriber.store.live().unwrap()[0].newest().clone();
+    assert!(bump(&inscriber, 30));
+    let tip = rig.chain.tip().unwrap().hash;
+    let old = vec![first.commit().clone(), first.reveals()[0].clone()];
+    mine_on(&*rig.chain, &tip, old, &rig.keys.reveal_key_script(), 7).unwrap();
+    inscriber.tick().unwrap();
+    assert_eq!(inscriber.view().balance_sats(), coins_on_chain(&rig));
+    // The next batch is built on what is there.
+    rig.source.add(noise(2, 2_000));
+    inscriber.tick().unwrap();
+    rig.mine(1);
+    inscriber.tick().unwrap();
+    assert_eq!(rig.on_chain(), [noise(1, 2_000), noise(2, 2_000)]);
+    assert_eq!(inscriber.view().balance_sats(), coins_on_chain(&rig));
+}
+
+#[test]
+fn a_rise_beyond_the_headroom_is_paid_from_other_coins() {
+    let rig = Rig::new();
+    let mut inscriber = rig.inscriber();
+    rig.source.add(noise(1, 2_000));
+    inscriber.tick().unwrap();
+    let hash = alloy_primitives::keccak256(noise(1, 2_000));
+    let first = inscriber.view().record(hash).unwrap();
+    assert!(bump(&inscriber, 50));
+    let second = inscriber.view().record(hash).unwrap();
+    assert_eq!(second.commit_txid, first.commit_txid);
+    assert!(second.fee_sats >= 50 * first.fee_sats - 50, "{second:?}");
+    // And once more, with the coin that is there already.
+    assert!(bump(&inscriber, 2));
+    let third = inscriber.view().record(hash).unwrap();
+    assert!(third.fee_sats >= 2 * second.fee_sats - 2, "{third:?}");
+    assert_eq!(rig.chain.pool_len().unwrap(), 2);
+    assert!(rig.chain.tx_status(&txid(third.reveal_txid)).unwrap() == TxStatus::Pool);
+    rig.mine(1);
+    inscriber.tick().unwrap();
+    assert_eq!(rig.on_chain(), [noise(1, 2_000)]);
+    assert_eq!(inscriber.view().balance_sats(), coins_on_chain(&rig));
+    assert_eq!(inscriber.view().balance_sats(), 3 * COINBASE - third.fee_sats);
+}
+
+#[test]
+fn a_reveal_pays_what_it_can_where_no_coin_is_free() {
+    let rig = Rig::new();
+    let mut inscriber = rig.inscriber();
+    rig.source.add(noise(1, 2_000));
+    inscriber.tick().unwrap();
+    let live = inscriber.store.live().unwrap();
+    let fate = inscriber.store.fate(&live[0]).unwrap();
+    let old = fate.current();
+    let lingering = build::Lingering {
+        old,
+        open: vec![0],
+        commit_mined: false,
+        lost: vec![],
+    };
+    let builder = inscriber.builder(&live[0].parts);
+    let version = builder
+        .with_dearer_reveals(&lingering, &[], SatPerKvb(old.rate * 50), 102)
+        .unwrap();
+    assert_eq!(version.commit(), old.commit());
+    // The commit funded four times the first rate; its own fee comes out of that.
+    assert!(
+        version.rate > 3 * old.rate && version.rate < 5 * old.rate,
+        "{}",
+        version.rate
+    );
+    let left = version.reveals()[0].output[0].value.to_sat();
+    assert_eq!(left, 330, "all but dust is paid");
+    let again = build::Lingering {
+        old: &version,
+        ..lingering
+    };
+    let error = builder.with_dearer_reveals(&again, &[], SatPerKvb(old.rate * 50), 103);
+    assert!(matches!(error, Err(BuildError::Headroom { .. })), "{error:?}");
+}
+
+#[test]
+fn a_kill_while_more_is_paid_neither_loses_nor_doubles() {
+    for point in [Point::Signed, Point::Persisted, Point::Told, Point::CommitSent] {
+        for lose_pool in [false, true] {
+            let mut rig = Rig::new();
+            let mut inscriber = rig.inscriber();
+            rig.source.add(noise(1, 2_000));
+            inscriber.tick().unwrap();
+            inscriber.stop_at = Some(point);
+            let live = inscriber.store.live().unwrap();
+            let fate = inscriber.store.fate(&live[0]).unwrap();
+            let tip = rig.chain.tip().unwrap();
+            let rate = SatPerKvb(fate.current().rate * 50);
+            let stopped = inscriber.bump(&fate, &live, advance::Pushed::InPool, rate, tip);
+            assert!(matches!(stopped, Err(InscriberError::Stopped(p)) if p == point));
+            drop(inscriber);
+            if lose_pool {
+                rig.restart();
+            }
+            let mut inscriber = rig.inscriber();
+            inscriber.tick().unwrap();
+            assert_eq!(rig.chain.pool_len().unwrap(), 2, "{point:?}");
+            rig.mine(1);
+            inscriber.tick().unwrap();
+            assert_eq!(rig.on_chain(), [noise(1, 2_000)], "{point:?}");
+            assert_eq!(inscriber.view().balance_sats(), coins_on_chain(&rig), "{point:?}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_given_up_whose_commit_confirms_after_all_sends_its_reveals() {
+    let rig = Rig::new();
+    let mut inscriber = rig.inscriber();
+    rig.source.add(noise(1, 200));
+    inscriber.tick().unwrap();
+    let commit = inscriber.store.live().unwrap()[0].newest().commit().clone();
+    let tip = rig.chain.tip().unwrap().hash;
+    let mut ours = mine_on(&*rig.chain, &tip, vec![commit], &rig.keys.reveal_key_script(), 5).unwrap();
+    let mut rival = rig.chain.hash_at(0).unwrap().unwrap();
+    for tag in 0..104 {
+        rival = mine_on(
+            &*rig.chain,
+            &rival,
+            vec![],
+            &rig.keys.reveal_key_script(),
+            100 + tag,
+        )
+        .unwrap();
+    }
+    assert_eq!(rig.chain.tip().unwrap().hash, rival);
+    inscriber.tick().unwrap();
+    assert!(inscriber.store.live().unwrap().is_empty());
+    assert_eq!(inscriber.view().balance_sats(), 0);
+    for tag in 0..4 {
+        ours = mine_on(
+            &*rig.chain,
+            &ours,
+            vec![],
+            &rig.keys.reveal_key_script(),
+            300 + tag,
+        )
+        .unwrap();
+    }
+    assert_eq!(rig.chain.tip().unwrap().hash, ours);
+    inscriber.tick().unwrap();
+    assert_eq!(rig.chain.pool_len().unwrap(), 1, "the reveal");
+    rig.mine(1);
+    inscriber.tick().unwrap();
+    assert_eq!(rig.on_chain(), [noise(1, 200)]);
+    assert_eq!(inscriber.view().balance_sats(), coins_on_chain(&rig));
+}
+
+#[test]
+fn a_kill_while_a_batch_is_given_up_gives_its_transactions_back() {
+    let rig = Rig::new();
+    let mut inscriber = rig.inscriber();
+    rig.source.add(noise(1, 200));
+    inscriber.tick().unwrap();
+    let mut at = rig.chain.hash_at(0).unwrap().unwrap();
+    for tag in 0..104 {
+        at = mine_on(&*rig.chain, &at, vec![], &rig.keys.reveal_key_script(), tag).unwrap();
+    }
+    inscriber.stop_at = Some(Point::Released);
+    assert!(matches!(
+        inscriber.tick(),
+        Err(InscriberError::Stopped(Point::Released))
+    ));
+    drop(inscriber);
+    rig.source.released.lock().unwrap().clear();
+    let mut inscriber = rig.inscriber();
+    let _ = inscriber.tick();
+    let hash = alloy_primitives::keccak256(noise(1, 200));
+    assert_eq!(*rig.source.released.lock().unwrap(), [hash]);
+    assert!(inscriber.store.live().unwrap().is_empty());
+    // What waited in the pool spends a coin that is no more: it left, and blocks can be made.
+    assert_eq!(rig.chain.pool_len().unwrap(), 0);
+    rig.mine(1);
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A running node.
 pub(crate) struct Bitcoind {
+    exe: PathBuf,
     child: Child,
     dir: tempfile::TempDir,
     port: u16,
@@ -27,10 +28,34 @@ pub(crate) fn find() -> Option<PathBuf> {
         .find(|p| p.is_file())
 }
 
+fn spawn(exe: &Path, dir: &Path, port: u16, more: &[&str]) -> Child {
+    Command::new(exe)
+        .args([
+            "-regtest",
+            "-listen=0",
+            "-dnsseed=0",
+            "-txindex",
+            "-fallbackfee=0.0001",
+            "-server",
+        ])
+        .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-printtoconsole=0"])
+        .arg(format!("-datadir={}", dir.display()))
+        .arg(format!("-rpcport={port}"))
+        .args(more)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
 impl Bitcoind {
-    /// Starts it, or says that the test is skipped.
+    /// Starts it, or says that the test is skipped; where `BITAI_REQUIRE_BITCOIND` is set, fails instead.
     pub(crate) fn start() -> Option<Self> {
         let Some(exe) = find() else {
+            assert!(
+                std::env::var_os("BITAI_REQUIRE_BITCOIND").is_none(),
+                "BITAI_REQUIRE_BITCOIND is set and there is no bitcoind; name one with BITCOIND_EXE or put it on the PATH"
+            );
             println!("SKIPPED: no bitcoind; name one with BITCOIND_EXE or put it on the PATH");
             return None;
         };
@@ -40,33 +65,36 @@ impl Bitcoind {
             .local_addr()
             .unwrap()
             .port();
-        let child = Command::new(&exe)
-            .args([
-                "-regtest",
-                "-listen=0",
-                "-dnsseed=0",
-                "-txindex",
-                "-fallbackfee=0.0001",
-                "-server",
-            ])
-            .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-printtoconsole=0"])
-            .arg(format!("-datadir={}", dir.path().display()))
-            .arg(format!("-rpcport={port}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let node = Self { child, dir, port };
+        let child = spawn(&exe, dir.path(), port, &[]);
+        let node = Self {
+            exe,
+            child,
+            dir,
+            port,
+        };
+        node.wait();
+        Some(node)
+    }
+
+    /// Stops it and starts it again with more arguments.
+    pub(crate) fn restart(&mut self, args: &[&str]) {
+        let stopped = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(stopped.unwrap().success());
+        self.child.wait().unwrap();
+        self.child = spawn(&self.exe, self.dir.path(), self.port, args);
+        self.wait();
+    }
+
+    fn wait(&self) {
         let begun = Instant::now();
-        while let Err(e) = node.client().tip() {
+        while let Err(e) = self.client().tip() {
             assert!(
                 begun.elapsed() < Duration::from_secs(60),
                 "{} does not answer: {e}",
-                exe.display()
+                self.exe.display()
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-        Some(node)
     }
 
     /// URL and login.

@@ -12,5 +12,6 @@ mod eth;
 mod nodes;
 #[cfg(feature = "embedded-bitcoin")]
 mod reorgs;
+mod spikes;
 mod vectors;
 mod wallet;
