@@ -4,6 +4,7 @@
 //! [`script`] finds envelopes in a tapscript, [`payload`] turns their payload into transactions, [`scan`]
 //! walks a block. A fault voids the envelope that has it and nothing else; nothing here panics.
 
+mod frame;
 pub mod payload;
 pub mod scan;
 pub mod script;

@@ -1,5 +1,6 @@
 //! Payload codec: raw transactions <-> RLP list <-> one zstd frame (RFC 8878) under the protocol's caps.
 
+use super::frame::{self, FrameHeader};
 use super::{OUTPUT_MAX, PAYLOAD_MAX, RATIO_MAX, TXS_MAX, Void, WINDOW_MAX};
 use alloy_primitives::Bytes;
 use alloy_rlp::Header;
@@ -86,8 +87,8 @@ fn store(list: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Declared content size of a frame that the protocol allows.
-fn frame_size(payload: &[u8]) -> Result<usize, Void> {
+/// Header of a frame that the protocol allows.
+pub(super) fn frame_header(payload: &[u8]) -> Result<FrameHeader, Void> {
     let rest = payload.strip_prefix(&MAGIC).ok_or(Void::Frame)?;
     let (&descriptor, rest) = rest.split_first().ok_or(Void::Frame)?;
     // Bits 1-0: dictionary id. Bit 3: reserved. Bit 4: unused, and pinned to 0 so that a frame has one form.
@@ -96,11 +97,12 @@ fn frame_size(payload: &[u8]) -> Result<usize, Void> {
     }
     let single = descriptor & 0b0010_0000 != 0;
     let mut rest = rest;
+    let mut window = u64::MAX;
     if !single {
-        let (&window, after) = rest.split_first().ok_or(Void::Frame)?;
+        let (&exponent, after) = rest.split_first().ok_or(Void::Frame)?;
         rest = after;
-        let base = 1u64 << (10 + (window >> 3));
-        let window = base + base / 8 * u64::from(window & 7);
+        let base = 1u64 << (10 + (exponent >> 3));
+        window = base + base / 8 * u64::from(exponent & 7);
         if window > WINDOW_MAX {
             return Err(Void::Window);
         }
@@ -116,10 +118,17 @@ fn frame_size(payload: &[u8]) -> Result<usize, Void> {
     // The 2-byte form counts from 256 (RFC 8878, 3.1.1.1.4).
     let size = u64::from_le_bytes(le).saturating_add(if bytes == 2 { 256 } else { 0 });
     let most = OUTPUT_MAX.min(payload.len().saturating_mul(RATIO_MAX));
-    usize::try_from(size)
+    let size = usize::try_from(size)
         .ok()
         .filter(|size| *size <= most)
-        .ok_or(Void::Output)
+        .ok_or(Void::Output)?;
+    Ok(FrameHeader {
+        len: payload.len() - (rest.len() - bytes),
+        size,
+        // A single segment is its own window.
+        window: usize::try_from(window).map_or(size, |window| if single { size } else { window }),
+        checksum: descriptor & 0b0000_0100 != 0,
+    })
 }
 
 /// The raw transactions of a payload. They may be malformed themselves: the state machine drops those.
@@ -127,16 +136,11 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Bytes>, Void> {
     if payload.is_empty() || payload.len() > PAYLOAD_MAX {
         return Err(Void::PayloadLength);
     }
-    let size = frame_size(payload)?;
+    let header = frame_header(payload)?;
+    let (list, rest) = frame::decode(payload, &header).ok_or(Void::Corrupt)?;
     // Exactly one frame: no second one, no skippable one, no bytes after it.
-    let frame = zstd::zstd_safe::find_frame_compressed_size(payload).map_err(|_| Void::Corrupt)?;
-    if frame != payload.len() {
+    if !rest.is_empty() {
         return Err(Void::Frame);
-    }
-    let mut list = vec![0; size];
-    let written = zstd::zstd_safe::decompress(&mut list[..], payload).map_err(|_| Void::Corrupt)?;
-    if written != size {
-        return Err(Void::Corrupt);
     }
     rlp_decode(&list)
 }
