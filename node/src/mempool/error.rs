@@ -38,8 +38,10 @@ pub enum PoolError {
         /// The most ahead.
         max: u64,
     },
-    /// Everything here is full.
-    #[error("txpool is full: {max} transactions or {max_bytes} bytes wait already")]
+    /// Everything here is full, of what pays as much or more.
+    #[error(
+        "txpool is full: {max} transactions or {max_bytes} bytes wait already that pay as much; pay more"
+    )]
     Full {
         /// The most transactions.
         max: usize,

@@ -164,9 +164,10 @@ impl Mempool {
             });
         }
         let replaces = inner.pool.at(sender, nonce).cloned();
+        let mut evicted = Vec::new();
         match &replaces {
             Some(old) => Pool::check_replacement(old, &tx)?,
-            None => self.check_room(&inner.pool, sender, raw.len())?,
+            None => evicted = self.check_room(&mut inner, &tx, raw.len())?,
         }
         let seq = replaces
             .as_ref()
@@ -179,37 +180,54 @@ impl Mempool {
             gas_used: None,
         };
         match replaces {
-            Some(old) => self.replace(&mut inner, old, entry)?,
+            Some(old) => self.replace(&mut inner, vec![old], entry)?,
             None => {
                 let (next, balance) = inner.pending.nonce_and_balance(sender)?;
                 let sight = inner.pending.sight();
                 // The more gas, the less per gas: what is too cheap at its limit is too cheap, unexecuted.
                 self.check_price(&entry, sight, entry.tx.tx.gas_limit())?;
-                if nonce == next {
+                if !evicted.is_empty() {
+                    if nonce != next {
+                        check_funds(&entry.tx, balance)?;
+                    }
+                    let gone = evicted.iter().filter_map(|hash| inner.pool.get(*hash).cloned());
+                    let gone: Vec<Entry> = gone.collect();
+                    self.replace(&mut inner, gone, entry)?;
+                } else if nonce == next {
                     let price = |gas_used| self.check_price(&entry, sight, gas_used);
                     entry.gas_used = Some(inner.pending.run(self.genesis(), &entry.tx, price)?);
+                    self.store.write([(hash, entry.record())], [])?;
+                    inner.pool.insert(entry);
+                    self.promote(&mut inner, sender)?;
                 } else {
                     check_funds(&entry.tx, balance)?;
+                    self.store.write([(hash, entry.record())], [])?;
+                    inner.pool.insert(entry);
                 }
-                self.store.write([(hash, entry.record())], [])?;
-                inner.pool.insert(entry);
-                self.promote(&mut inner, sender)?;
             }
         }
         Ok(hash)
     }
 
-    fn check_room(&self, pool: &Pool, sender: Address, len: usize) -> Result<(), PoolError> {
-        if pool.of(sender).is_some_and(|queue| queue.len() >= MAX_PER_SENDER) {
+    /// Whether there is room for `tx`; what must go for it, where everything here is full and it pays more.
+    fn check_room(&self, inner: &mut Inner, tx: &SignedTx, len: usize) -> Result<Vec<B256>, PoolError> {
+        let (sender, nonce) = (tx.sender, tx.tx.nonce());
+        let queue = inner.pool.of(sender);
+        if queue.is_some_and(|queue| queue.len() >= MAX_PER_SENDER) {
             return Err(PoolError::SenderFull { max: MAX_PER_SENDER });
         }
-        if pool.len() >= MAX_TXS || pool.bytes() + len > MAX_BYTES {
-            return Err(PoolError::Full {
+        let base_fee = inner.pending.sight().base_fee;
+        let (next, _) = inner.pending.nonce_and_balance(sender)?;
+        // Whether it runs on the pending state is not known yet: here it counts as if it did.
+        let worth = tx
+            .priority_fee(base_fee)
+            .map_or((false, 0), |tip| (nonce == next, tip));
+        let pool = &inner.pool;
+        pool.make_room(MAX_TXS - 1, MAX_BYTES - len, base_fee, (sender, nonce), worth)
+            .ok_or(PoolError::Full {
                 max: MAX_TXS,
                 max_bytes: MAX_BYTES,
-            });
-        }
-        Ok(())
+            })
     }
 
     /// Whether the priority fee pays the inscriber's satoshis (PROTOCOL 15).
@@ -228,9 +246,12 @@ impl Mempool {
     }
 
     /// Puts `new` in the place of `old`; where `new` would fail, everything stays as it was.
-    fn replace(&self, inner: &mut Inner, old: Entry, new: Entry) -> Result<(), PoolError> {
-        let (old_hash, hash, record) = (old.tx.hash, new.tx.hash, new.record());
+    fn replace(&self, inner: &mut Inner, old: Vec<Entry>, new: Entry) -> Result<(), PoolError> {
+        let (hash, record) = (new.tx.hash, new.record());
         let (sender, nonce) = (new.tx.sender, new.nonce());
+        for old in &old {
+            inner.pool.remove(old.tx.hash);
+        }
         inner.pool.insert(new.clone());
         let verdict = self.rebuild(inner).map_err(PoolError::State).and_then(|refused| {
             if let Some((_, why)) = refused.into_iter().find(|(refused, _)| *refused == hash) {
@@ -241,9 +262,15 @@ impl Mempool {
             self.check_price(entry, inner.pending.sight(), gas_used)
         });
         match verdict {
-            Ok(()) => Ok(self.store.write([(hash, record)], [old_hash])?),
+            Ok(()) => {
+                let gone = old.iter().map(|old| old.tx.hash);
+                Ok(self.store.write([(hash, record)], gone)?)
+            }
             Err(error) => {
-                inner.pool.insert(old);
+                inner.pool.remove(hash);
+                for old in old {
+                    inner.pool.insert(old);
+                }
                 self.rebuild(inner)?;
                 Err(error)
             }

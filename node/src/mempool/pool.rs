@@ -46,6 +46,9 @@ impl Entry {
     }
 }
 
+/// Whether it can run, and what it pays a gas.
+pub(super) type Worth = (bool, u128);
+
 /// All transactions here.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
@@ -58,11 +61,6 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn len(&self) -> usize {
         self.hashes.len()
-    }
-
-    /// Raw bytes of everything here.
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
     }
 
     pub(super) fn next_seq(&mut self) -> u64 {
@@ -197,6 +195,69 @@ impl Pool {
             heap.extend(next_of(sender, nonce + 1));
         }
         out
+    }
+
+    /// What a transaction is worth here: what cannot run yet is worth less than anything that can, and no
+    /// transaction more than the ones that must run before it.
+    fn worth(entry: &Entry, base_fee: u64) -> Worth {
+        match (entry.flight, entry.tx.priority_fee(base_fee)) {
+            (Some(_), _) => (true, u128::MAX),
+            (None, Some(tip)) => (entry.gas_used.is_some(), tip),
+            (None, None) => (false, 0),
+        }
+    }
+
+    /// What must go so that there are at most `txs` transactions and `bytes` raw bytes: the cheapest first, of
+    /// a sender the last nonce first, of equals the newest. `None` where that would take something worth as
+    /// much as a newcomer of `sender` that is worth `new` by itself, or something on its way.
+    pub(super) fn make_room(
+        &self,
+        txs: usize,
+        bytes: usize,
+        base_fee: u64,
+        (sender, nonce): (Address, u64),
+        mut new: Worth,
+    ) -> Option<Vec<B256>> {
+        if self.len() <= txs && self.bytes <= bytes {
+            return Some(Vec::new());
+        }
+        // Each sender's queue as a stack: its last nonce is on top, and worth the least.
+        let mut stacks: Vec<Vec<(Worth, &Entry)>> = Vec::new();
+        for (owner, queue) in &self.senders {
+            let mut least = (true, u128::MAX);
+            let mut stack = Vec::with_capacity(queue.len());
+            for entry in queue.values() {
+                if entry.flight.is_some() {
+                    // Nothing below it may go either.
+                    stack.clear();
+                    continue;
+                }
+                least = least.min(Self::worth(entry, base_fee));
+                stack.push((least, entry));
+                if *owner == sender && entry.nonce() < nonce {
+                    new = new.min(least);
+                }
+            }
+            stacks.push(stack);
+        }
+        let top = |stacks: &[Vec<(Worth, &Entry)>], i: usize| {
+            let (worth, entry) = stacks[i].last()?;
+            Some(Reverse((*worth, Reverse(entry.seq), i)))
+        };
+        let mut heap: BinaryHeap<_> = (0..stacks.len()).filter_map(|i| top(&stacks, i)).collect();
+        let (mut gone, mut left_txs, mut left_bytes) = (Vec::new(), self.len(), self.bytes);
+        while left_txs > txs || left_bytes > bytes {
+            let Reverse((worth, _, i)) = heap.pop()?;
+            if worth >= new {
+                return None;
+            }
+            let (_, entry) = stacks[i].pop()?;
+            gone.push(entry.tx.hash);
+            left_txs -= 1;
+            left_bytes -= entry.raw.len();
+            heap.extend(top(&stacks, i));
+        }
+        Some(gone)
     }
 
     /// Whether `new` pays enough more to take `old`'s place: a tenth on both fees.

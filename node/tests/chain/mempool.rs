@@ -5,7 +5,7 @@ use alloy::consensus::TxEip1559;
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use bitai_node::indexer::Ledger;
 use bitai_node::inscriber::source::{Quote, TxSource};
-use bitai_node::mempool::{FLIGHT_BLOCKS, MAX_PER_SENDER, MAX_TX_BYTES, Mempool, PoolError};
+use bitai_node::mempool::{FLIGHT_BLOCKS, MAX_BYTES, MAX_PER_SENDER, MAX_TX_BYTES, Mempool, PoolError};
 use bitai_node::state::Chain;
 use bitai_node::transition::TxError;
 use std::path::Path;
@@ -250,6 +250,73 @@ fn rejects_more_than_a_senders_share() {
     }
     let over = mempool.submit(&transfer(0, MAX_PER_SENDER as u64, TO, 1, 2));
     assert!(matches!(over, Err(PoolError::TooFarAhead { .. })));
+}
+
+/// A transfer of 390,000 zero bytes: 86 of them fill the mempool.
+fn large(from: u8, nonce: u64, tip_gwei: u128) -> Bytes {
+    let tx = TxEip1559 {
+        input: vec![0; 390_000].into(),
+        gas_limit: 4_100_000,
+        max_fee_per_gas: 20 * GWEI,
+        max_priority_fee_per_gas: tip_gwei * GWEI,
+        ..blank(nonce, TO)
+    };
+    sign(&wallet(from), tx)
+}
+
+#[test]
+fn a_full_mempool_lets_the_cheapest_go_for_what_pays_more() {
+    let (dir, chain, mempool) = setup(4);
+    let most = MAX_BYTES / large(0, 0, 2).len();
+    let submit = |from, nonce, tip| mempool.submit(&large(from, nonce, tip));
+    // The third sender's first pays 3; what it sends later can only run after that, whatever it pays.
+    let third = [submit(2, 0, 3).unwrap(), submit(2, 1, 9).unwrap()];
+    let flying = submit(1, 0, 1).unwrap();
+    let mut others = vec![submit(1, 1, 5).unwrap()];
+    others.extend((0..60).map(|nonce| submit(0, nonce, 5).unwrap()));
+    others.extend((2..most as u64 - 62).map(|nonce| submit(1, nonce, 5).unwrap()));
+    mempool.inscribed(&[flying], REVEAL);
+    assert_eq!(mempool.counts(), (most as u64, 0));
+    assert!(
+        matches!(submit(3, 0, 3), Err(PoolError::Full { .. })),
+        "pays as much"
+    );
+    assert!(
+        matches!(submit(2, 2, 9), Err(PoolError::Full { .. })),
+        "hangs on what goes first"
+    );
+    assert!(
+        matches!(submit(3, 1, 9), Err(PoolError::Full { .. })),
+        "cannot run yet"
+    );
+    // The last of the cheapest sender goes first, so that nothing is left without what it needs.
+    let dear = submit(3, 0, 4).unwrap();
+    assert!(mempool.get(third[1]).is_none() && mempool.get(third[0]).is_some());
+    let dearer = submit(3, 1, 4).unwrap();
+    assert!(mempool.get(third[0]).is_none());
+    assert_eq!(mempool.counts(), (most as u64, 0));
+    // What would fail pushes nothing out.
+    let poor = TxEip1559 {
+        value: U256::from(1000 * COIN),
+        max_priority_fee_per_gas: 9 * GWEI,
+        input: vec![0; 390_000].into(),
+        gas_limit: 4_100_000,
+        ..blank(0, TO)
+    };
+    let refused = mempool.submit(&sign(&wallet(2), poor));
+    assert!(
+        matches!(refused, Err(PoolError::Tx(TxError::Funds { .. }))),
+        "{refused:?}"
+    );
+    for hash in others.into_iter().chain([flying, dear, dearer]) {
+        assert!(mempool.get(hash).is_some());
+    }
+    drop(mempool);
+    assert_eq!(
+        open(dir.path(), &chain).counts(),
+        (most as u64, 0),
+        "on disk, too"
+    );
 }
 
 #[test]
