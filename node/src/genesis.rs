@@ -81,6 +81,9 @@ pub enum GenesisError {
     /// A parameter of zero would divide by zero or forbid every transaction.
     #[error("genesis: {0} must not be zero")]
     Zero(&'static str),
+    /// An envelope format that this node cannot read.
+    #[error("genesis: envelopeVersion {0} is unknown, this node reads {known}; take a node that knows it", known = crate::envelope::VERSION)]
+    EnvelopeVersion(u8),
     /// An allocation to an address that the protocol owns.
     #[error("genesis: {0} belongs to the protocol and cannot be allocated")]
     Reserved(Address),
@@ -141,7 +144,7 @@ impl Genesis {
             // 100 bytes, a bare transfer, then may use 400,000 gas; a full Bitcoin block 16 Ggas in about
             // 600 s, which one core executes with a margin of four at 100 Mgas/s.
             gas_per_byte: 4_000,
-            envelope_version: 1,
+            envelope_version: crate::envelope::VERSION,
             fee_rule: FeeRule {
                 initial_base_fee: 1_000_000_000,
                 min_base_fee: 1_000_000,
@@ -229,6 +232,9 @@ impl Genesis {
             if value == 0 {
                 return Err(GenesisError::Zero(name));
             }
+        }
+        if self.envelope_version != crate::envelope::VERSION {
+            return Err(GenesisError::EnvelopeVersion(self.envelope_version));
         }
         let mut supply = U256::ZERO;
         for (address, account) in &self.alloc {

@@ -17,12 +17,22 @@ const OUT_OF_RANGE: i64 = -8;
 const ANSWER_MAX: usize = 16 << 20;
 
 /// How to log in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Auth {
     /// The cookie file that Core writes at each start; read anew for every call.
     Cookie(PathBuf),
     /// `rpcuser` and `rpcpassword`.
     Password(String, String),
+}
+
+/// A log shows who logs in, never with what.
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cookie(path) => f.debug_tuple("Cookie").field(path).finish(),
+            Self::Password(user, _) => f.debug_tuple("Password").field(user).finish_non_exhaustive(),
+        }
+    }
 }
 
 /// A Bitcoin Core node.
@@ -358,6 +368,14 @@ mod tests {
         assert_eq!(btc_per_kvb(SatPerKvb(123_456_789)), "1.23456789");
         assert_eq!(sat_per_kvb(&json!(0.00001)), Some(SatPerKvb(1000)));
         assert_eq!(sat_per_kvb(&json!(null)), None);
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let auth = Auth::Password("alice".into(), "hunter2".into());
+        let core = CoreRpc::new("http://127.0.0.1:9", auth, Network::Regtest);
+        let shown = format!("{core:?} {core:#?}");
+        assert!(shown.contains("alice") && !shown.contains("hunter2"), "{shown}");
     }
 
     #[test]

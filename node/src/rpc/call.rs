@@ -14,6 +14,7 @@ use revm::context_interface::either::Either;
 use revm::database_interface::Database;
 
 use super::Context;
+use super::budget::Budget;
 use super::error::{Answer, SERVER_ERROR, error, internal, invalid, reverted};
 use super::ground::Ground;
 use crate::state::StateError;
@@ -42,11 +43,12 @@ impl Context {
         request: TransactionRequest,
         block: Option<BlockId>,
         overrides: Option<StateOverride>,
+        budget: &Budget,
     ) -> Answer<Bytes> {
         let mut ground = self.ground(block)?;
         apply_overrides(&mut ground, overrides)?;
         let gas = request.gas.unwrap_or(CALL_GAS_CAP).min(CALL_GAS_CAP);
-        match self.execute(&mut ground, &request, gas)? {
+        match self.execute(&mut ground, &request, gas, budget)? {
             ExecutionResult::Success { output, .. } => Ok(output.into_data()),
             ExecutionResult::Revert { output, .. } => Err(reverted(revert_reason(&output), &output)),
             ExecutionResult::Halt { reason, .. } => {
@@ -62,6 +64,7 @@ impl Context {
         request: TransactionRequest,
         block: Option<BlockId>,
         overrides: Option<StateOverride>,
+        budget: &Budget,
     ) -> Answer<u64> {
         let block = block.unwrap_or(BlockId::Number(BlockNumberOrTag::Pending));
         let mut ground = self.ground(Some(block))?;
@@ -78,7 +81,7 @@ impl Context {
             let left = balance.saturating_sub(request.value.unwrap_or_default());
             high = high.min((left / U256::from(price)).saturating_to());
         }
-        let used = match self.execute(&mut ground, &request, high)? {
+        let used = match self.execute(&mut ground, &request, high, budget)? {
             ExecutionResult::Success { gas, .. } => gas.tx_gas_used(),
             ExecutionResult::Revert { output, .. } => return Err(reverted(revert_reason(&output), &output)),
             ExecutionResult::Halt { reason, .. } => {
@@ -101,7 +104,11 @@ impl Context {
                 low + (high - low) / 2
             };
             let middle = guess.clamp(low + 1, high - 1);
-            match self.execute(&mut ground, &request, middle) {
+            if budget.left() < middle {
+                // What is known to suffice is an answer, too.
+                break;
+            }
+            match self.execute(&mut ground, &request, middle, budget) {
                 Ok(ExecutionResult::Success { .. }) => high = middle,
                 _ => low = middle,
             }
@@ -112,14 +119,20 @@ impl Context {
         Ok(high)
     }
 
-    /// Runs a request on a state that keeps nothing of it.
+    /// Runs a request on a state that keeps nothing of it, and takes what it used from the budget. An error
+    /// where the budget had too little for it.
     fn execute(
         &self,
         ground: &mut Ground,
         request: &TransactionRequest,
         gas: u64,
+        budget: &Budget,
     ) -> Answer<ExecutionResult> {
-        let tx = self.env(request, gas)?;
+        let granted = gas.min(budget.left());
+        if granted == 0 && gas > 0 {
+            return Err(Budget::exceeded());
+        }
+        let tx = self.env(request, granted)?;
         let (max_fee, base_fee) = (tx.gas_price, ground.sight.base_fee);
         let coinbase = self.fee_recipient();
         let mut evm = evm::build(
@@ -128,7 +141,20 @@ impl Context {
             ground.sight.env(coinbase),
         );
         match evm.transact(tx) {
-            Ok(done) => Ok(done.result),
+            Ok(done) => {
+                let (used, halted) = match &done.result {
+                    ExecutionResult::Success { gas, .. } | ExecutionResult::Revert { gas, .. } => {
+                        (gas.total_gas_spent(), false)
+                    }
+                    ExecutionResult::Halt { .. } => (granted, true),
+                };
+                budget.spend(used);
+                if halted && granted < gas {
+                    return Err(Budget::exceeded());
+                }
+                Ok(done.result)
+            }
+            Err(EVMError::Transaction(_)) if granted < gas => Err(Budget::exceeded()),
             Err(EVMError::Transaction(why)) => Err(error(
                 SERVER_ERROR,
                 evm::refusal(why, max_fee, base_fee).to_string(),

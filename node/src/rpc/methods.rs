@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Context;
+use super::budget::Budget;
 use super::error::{Answer, invalid, refused};
 use super::subscribe;
 
@@ -40,9 +41,19 @@ impl Registrar {
         name: &'static str,
         answer: impl Fn(&Context, &mut ParamsSequence<'_>) -> Answer<T> + Clone + Send + Sync + 'static,
     ) -> Result<(), RegisterMethodError> {
+        self.add_metered(name, move |context, params, _| answer(context, params))
+    }
+
+    /// One that executes contracts, within what its request may.
+    fn add_metered<T: Serialize>(
+        &mut self,
+        name: &'static str,
+        answer: impl Fn(&Context, &mut ParamsSequence<'_>, &Budget) -> Answer<T> + Clone + Send + Sync + 'static,
+    ) -> Result<(), RegisterMethodError> {
         self.0
-            .register_blocking_method(name, move |params, context, _| -> Answer<Value> {
-                let value = answer(&context, &mut params.sequence())?;
+            .register_blocking_method(name, move |params, context, extensions| -> Answer<Value> {
+                let budget = extensions.get::<Budget>().cloned().unwrap_or_default();
+                let value = answer(&context, &mut params.sequence(), &budget)?;
                 serde_json::to_value(value).map_err(|e| invalid(e.to_string()))
             })?;
         Ok(())
@@ -135,17 +146,18 @@ fn blocks(r: &mut Registrar) -> Result<(), RegisterMethodError> {
 }
 
 fn execution(r: &mut Registrar) -> Result<(), RegisterMethodError> {
-    r.add("eth_call", |c, p| {
+    r.add_metered("eth_call", |c, p, budget| {
         let request = p.next::<TransactionRequest>()?;
-        c.call(request, p.optional_next()?, p.optional_next::<StateOverride>()?)
+        let (block, overrides) = (p.optional_next()?, p.optional_next::<StateOverride>()?);
+        c.call(request, block, overrides, budget)
     })?;
-    r.add("eth_estimateGas", |c, p| {
+    r.add_metered("eth_estimateGas", |c, p, budget| {
         let request = p.next::<TransactionRequest>()?;
-        let gas = c.estimate(request, p.optional_next()?, p.optional_next::<StateOverride>()?)?;
-        Ok(U256::from(gas))
+        let (block, overrides) = (p.optional_next()?, p.optional_next::<StateOverride>()?);
+        Ok(U256::from(c.estimate(request, block, overrides, budget)?))
     })?;
-    r.add("debug_traceTransaction", |c, p| {
-        c.trace(p.next()?, p.optional_next()?)
+    r.add_metered("debug_traceTransaction", |c, p, budget| {
+        c.trace(p.next()?, p.optional_next()?, budget)
     })?;
     r.add("eth_sendRawTransaction", |c, p| {
         c.mempool.submit(&p.next::<Bytes>()?).map_err(refused)

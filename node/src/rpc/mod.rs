@@ -1,6 +1,7 @@
 //! JSON-RPC over HTTP and WebSocket on one port: what Ethereum's tools call, and `bitai_*`.
 
 mod bitai;
+mod budget;
 mod call;
 mod convert;
 mod error;
@@ -12,6 +13,7 @@ mod methods;
 mod subscribe;
 mod trace;
 
+use jsonrpsee::core::middleware::RpcServiceBuilder;
 use jsonrpsee::server::{BatchRequestConfig, Server, ServerConfig, ServerHandle};
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -153,6 +155,7 @@ pub async fn serve_with(
     let cors = CorsLayer::permissive();
     let server = Server::builder()
         .set_config(config)
+        .set_rpc_middleware(RpcServiceBuilder::new().layer_fn(budget::Metered))
         .set_http_middleware(tower::ServiceBuilder::new().layer(cors))
         .build(addr)
         .await

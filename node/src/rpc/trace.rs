@@ -12,6 +12,7 @@ use revm::interpreter::{
 use serde::{Deserialize, Serialize};
 
 use super::Context;
+use super::budget::Budget;
 use super::error::{Answer, NOT_FOUND, SERVER_ERROR, error, internal, invalid};
 use super::ground::sight_of;
 use crate::state::{StateError, UNDO_BLOCKS, bitcoin_hash};
@@ -149,8 +150,9 @@ impl<CTX: ContextTr> Inspector<CTX> for CallTracer {
 }
 
 impl Context {
-    /// `debug_traceTransaction`.
-    pub(crate) fn trace(&self, hash: B256, options: Option<TraceOptions>) -> Answer<Frame> {
+    /// `debug_traceTransaction`. A transaction whose block is dear can be traced alone; in a batch, what it
+    /// and those before it used counts.
+    pub(crate) fn trace(&self, hash: B256, options: Option<TraceOptions>, budget: &Budget) -> Answer<Frame> {
         let options = options.unwrap_or_default();
         if options.tracer.as_deref() != Some("callTracer") {
             return Err(invalid("only {\"tracer\": \"callTracer\"} is supported"));
@@ -161,6 +163,10 @@ impl Context {
         let index = index as usize;
         let block = view.block(height).map_err(internal)?;
         let block = block.ok_or_else(|| error(NOT_FOUND, "block not found"))?;
+        if budget.left() == 0 {
+            return Err(Budget::exceeded());
+        }
+        budget.spend(block.txs[..=index].iter().map(|tx| tx.gas_used).sum());
         let before = self.chain.view_at(height - 1).map_err(internal)?.ok_or_else(|| {
             error(
                 SERVER_ERROR,

@@ -9,3 +9,4 @@ mod mempool;
 mod rpc;
 mod state;
 mod transition;
+mod websocket;

@@ -1,6 +1,7 @@
 //! JSON-RPC over a real socket, asked with plain HTTP and with alloy.
 
 use crate::common::*;
+use crate::websocket::Socket;
 use alloy::eips::BlockId;
 use alloy::network::{EthereumWallet, TransactionBuilder};
 use alloy::providers::{Provider, ProviderBuilder};
@@ -420,6 +421,31 @@ async fn batches_web3_and_browser_pages() {
 }
 
 #[tokio::test]
+async fn a_batch_cannot_buy_more_gas_than_a_request_has() {
+    let node = Node::start(1).await;
+    // JUMPDEST GAS DUP1 SSTORE PUSH0 JUMP: takes all gas that there is.
+    let greedy = json!({ TO.to_string(): { "code": "0x5b5a80555f56" } });
+    let call = |id: u64| json!({ "jsonrpc": "2.0", "id": id, "method": "eth_call", "params": [{ "to": TO }, "latest", greedy] });
+    let answers = node.post((0..6).map(call).collect()).await;
+    let codes: Vec<i64> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["error"]["code"].as_i64().unwrap())
+        .collect();
+    assert_eq!(
+        codes,
+        [-32000, -32000, -32000, -32000, -32005, -32005],
+        "{answers}"
+    );
+    assert_eq!(
+        node.post(call(7)).await["error"]["code"],
+        -32000,
+        "another request"
+    );
+}
+
+#[tokio::test]
 async fn the_way_of_a_transaction_is_told() {
     let node = Node::start(2).await;
     let status = node.ask("bitai_status", json!([])).await;
@@ -487,58 +513,6 @@ async fn a_trace_shows_the_calls_inside() {
         node.fail("debug_traceTransaction", json!([keccak256(&tx)])).await["code"],
         -32602
     );
-}
-
-/// A WebSocket with nothing but a socket: one text frame out, text frames in (RFC 6455).
-struct Socket(tokio::net::TcpStream);
-
-impl Socket {
-    async fn open(addr: std::net::SocketAddr) -> Self {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-        let hello = format!(
-            "GET / HTTP/1.1\r\nHost: {addr}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
-        stream.write_all(hello.as_bytes()).await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        assert!(
-            head.starts_with(b"HTTP/1.1 101"),
-            "{}",
-            String::from_utf8_lossy(&head)
-        );
-        Socket(stream)
-    }
-
-    async fn send(&mut self, value: Value) {
-        use tokio::io::AsyncWriteExt;
-        let text = value.to_string();
-        let len = u8::try_from(text.len()).ok().filter(|l| *l < 126).unwrap();
-        // FIN and text; masked, by a mask of zeros.
-        let mut frame = vec![0x81, 0x80 | len, 0, 0, 0, 0];
-        frame.extend_from_slice(text.as_bytes());
-        self.0.write_all(&frame).await.unwrap();
-    }
-
-    async fn receive(&mut self) -> Value {
-        use tokio::io::AsyncReadExt;
-        loop {
-            let kind = self.0.read_u8().await.unwrap();
-            let len = match self.0.read_u8().await.unwrap() {
-                126 => u64::from(self.0.read_u16().await.unwrap()),
-                127 => self.0.read_u64().await.unwrap(),
-                short => u64::from(short),
-            };
-            let mut data = vec![0; usize::try_from(len).unwrap()];
-            self.0.read_exact(&mut data).await.unwrap();
-            if kind == 0x81 {
-                return serde_json::from_slice(&data).unwrap();
-            }
-        }
-    }
 }
 
 #[tokio::test]

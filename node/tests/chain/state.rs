@@ -6,6 +6,7 @@ use alloy_primitives::{Address, Bytes, U256, keccak256};
 use alloy_trie::Nibbles;
 use alloy_trie::proof::verify_proof;
 use bitai_node::block::BlockInput;
+use bitai_node::genesis::GenesisError;
 use bitai_node::indexer::{Ledger, LedgerError};
 use bitai_node::state::{Chain, StateError, UNDO_BLOCKS};
 use proptest::prelude::*;
@@ -66,6 +67,16 @@ fn a_restart_finds_the_chain_as_it_was() {
         U256::from(6)
     );
     mine(&chain, vec![transfer(1, 0, contract, 0, 1)]);
+}
+
+#[test]
+fn rejects_a_genesis_with_an_envelope_format_that_it_cannot_read() {
+    let mut genesis = genesis(1);
+    genesis.check().unwrap();
+    for version in [0, 2, 255] {
+        genesis.envelope_version = version;
+        assert_eq!(genesis.check(), Err(GenesisError::EnvelopeVersion(version)));
+    }
 }
 
 #[test]
