@@ -12,6 +12,7 @@ pub mod device;
 pub mod error;
 pub mod interp;
 pub mod load;
+pub mod model_root;
 pub mod num;
 pub mod ops;
 mod plan;

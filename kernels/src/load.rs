@@ -109,16 +109,34 @@ pub fn weight(tensors: &[HostTensor], w: &Weight, n: usize, k: usize) -> Result<
 }
 
 fn row(weight: &HostWeight, ids: &Weight, i: usize) -> Result<(), KernelError> {
-    let (ws, mults) = (weight.row(i), weight.mults(i));
+    check_row(weight.row(i), weight.mults(i)).map_err(|fault| match fault {
+        RowFault::Weight => bad(ids.q, format!("row {i} holds -128; weights lie in +-127")),
+        RowFault::Multiplier(m) => {
+            let id = ids.mult.unwrap_or_default();
+            bad(id, format!("row {i} holds multiplier {m}; they lie in 1..=15"))
+        }
+        RowFault::Sum(sum) => bad(ids.q, format!("row {i}: sum |w * m| * 128 = {sum} reaches 2^31")),
+    })
+}
+
+/// What a row of a weight breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFault {
+    /// T2: it holds -128.
+    Weight,
+    /// T2: it holds this multiplier.
+    Multiplier(u8),
+    /// T3: this is `sum |w * m| * 128`.
+    Sum(u64),
+}
+
+/// T2 and T3 for one row: its integers, and a multiplier for every 32 of them (or none at all).
+pub fn check_row(ws: &[i8], mults: &[u8]) -> Result<(), RowFault> {
     if ws.contains(&-128) {
-        return Err(bad(ids.q, format!("row {i} holds -128; weights lie in +-127")));
+        return Err(RowFault::Weight);
     }
     if let Some(m) = mults.iter().find(|m| !(1..=15).contains(*m)) {
-        let id = ids.mult.unwrap_or_default();
-        return Err(bad(
-            id,
-            format!("row {i} holds multiplier {m}; they lie in 1..=15"),
-        ));
+        return Err(RowFault::Multiplier(*m));
     }
     let size = |ws: &[i8]| ws.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>();
     let sum: u64 = if mults.is_empty() {
@@ -130,12 +148,49 @@ fn row(weight: &HostWeight, ids: &Weight, i: usize) -> Result<(), KernelError> {
             .sum()
     };
     if sum * 128 >= ROW_BOUND {
-        return Err(bad(
-            ids.q,
-            format!("row {i}: sum |w * m| * 128 = {} reaches 2^31", sum * 128),
-        ));
+        return Err(RowFault::Sum(sum * 128));
     }
     Ok(())
+}
+
+/// A tensor that an op reads, with the type and shape that T1 and T4 ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The tensor.
+    pub id: TensorId,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its rows.
+    pub rows: usize,
+    /// Elements a row.
+    pub cols: usize,
+}
+
+/// The tensors that an op of a program reads.
+pub fn needs(program: &Program, op: &Op) -> Vec<Need> {
+    let need = |id, dtype, rows: u32, cols: u32| Need {
+        id,
+        dtype,
+        rows: rows as usize,
+        cols: cols as usize,
+    };
+    let weight = |w: &Weight, n: u32, k: u32| {
+        let groups = u32::try_from(GROUP).map_or(0, |g| k / g);
+        let optional = w.mult.map(|id| need(id, DType::U8, n, groups));
+        let bias = w.bias.map(|id| need(id, DType::I32, 1, n));
+        [need(w.q, DType::I8, n, k), need(w.scale, DType::Scale, 1, n)]
+            .into_iter()
+            .chain(optional)
+            .chain(bias)
+            .collect()
+    };
+    match op {
+        Op::Embed { weight: w, .. } => weight(w, program.vocab, program.d_model),
+        Op::Linear { weight: w, n, k, .. } => weight(w, *n, *k),
+        Op::RmsNorm { gain, group, .. } => vec![need(*gain, DType::I32, 1, *group)],
+        Op::Rope { table, head_dim, .. } => vec![need(*table, DType::I16, program.context, *head_dim)],
+        _ => vec![],
+    }
 }
 
 /// Checks every tensor that the program names, as loading does; importers call it before they write a pack.
@@ -150,21 +205,18 @@ pub fn check(program: &Program, tensors: &[HostTensor]) -> Result<(), KernelErro
         weight(tensors, w, n as usize, k as usize).map(|_| ())
     };
     for site in &program.sites {
+        for Need {
+            id,
+            dtype,
+            rows,
+            cols,
+        } in needs(program, &site.op)
+        {
+            tensor(tensors, id, dtype, rows, cols)?;
+        }
         match &site.op {
             Op::Embed { weight, .. } => check_weight(weight, program.vocab, program.d_model)?,
             Op::Linear { weight, n, k, .. } => check_weight(weight, *n, *k)?,
-            Op::RmsNorm { gain, group, .. } => {
-                ints(tensors, *gain, *group as usize)?;
-            }
-            Op::Rope { table, head_dim, .. } => {
-                tensor(
-                    tensors,
-                    *table,
-                    DType::I16,
-                    program.context as usize,
-                    *head_dim as usize,
-                )?;
-            }
             _ => {}
         }
     }

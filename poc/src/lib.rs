@@ -17,7 +17,7 @@ pub mod transcript;
 
 pub use header::{Header, TraceRoot};
 pub use merkle::{MerkleError, MerkleProof};
-pub use model_root::{Branches, Pack, TensorLine, TensorOpening};
+pub use model_root::{Branches, LineOpening, Pack, TensorLine, TensorOpening, WeightOpening};
 pub use opening::{KvOpening, LayerOpening, LayerRows, OpenError, RangeOpening, TokenNode, TokenOpening};
 pub use recheck::{Divergence, Verdict};
 pub use slice::{SliceError, SliceProof};

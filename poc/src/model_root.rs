@@ -1,10 +1,16 @@
 //! A model root, as a judge sees it: four branches (info, program, tensors, tokenizer), so that the program
-//! is checked against the root whole, and one tensor opens alone.
+//! and the number of tensors are checked against the root whole, and one tensor opens alone.
 //!
-//! The bytes are those of `docs/spec/pack.md`. Nothing here reads a pack: leaves come from its manifest.
+//! What a root is stands in `bitai_kernels::model_root`. Nothing here reads a pack: lines come from its manifest.
 
 use alloy_primitives::B256;
-use bitai_kernels::{DType, Hash, HostTensor, KernelError, Program, TensorId, rows::merkle_root};
+use bitai_kernels::{
+    DType, Hash, HostTensor, KernelError, Program, TensorId,
+    model_root::{BRANCHES, TENSORS, program_leaves, root, tensor_leaf, top_children, top_node},
+    program::Weight,
+    reference::linear::GROUP,
+    rows::merkle_root,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -12,52 +18,11 @@ use crate::{
     opening::{OpenError, RangeOpening},
 };
 
-/// Tag of the program's first leaf: its dimensions.
-pub const PROGRAM_TAG: &[u8; 16] = b"bitai/prog/v0\0\0\0";
-/// Tag of a site's leaf.
-pub const SITE_TAG: &[u8; 16] = b"bitai/site/v0\0\0\0";
-/// Tag of a tensor's leaf.
-pub const TENSOR_TAG: &[u8; 16] = b"bitai/tens/v0\0\0\0";
-
-/// Branches of a model root.
-const BRANCHES: u32 = 4;
-/// Index of the tensors among them.
-const TENSORS: u32 = 2;
-
-/// H over a tag and parts.
-fn tagged(tag: &[u8; 16], parts: &[&[u8]]) -> Hash {
-    let mut h = blake3::Hasher::new();
-    h.update(tag);
-    for part in parts {
-        h.update(part);
-    }
-    *h.finalize().as_bytes()
-}
-
 /// The program's branch: dimensions first, then a leaf a site.
 ///
 /// Fails only for a site that has no canonical record; a valid program has none.
 pub fn program_root(p: &Program) -> Result<Hash, KernelError> {
-    let sites = u32::try_from(p.sites.len()).unwrap_or(u32::MAX);
-    let words = [
-        p.layers,
-        p.d_model,
-        p.vocab,
-        p.context,
-        p.kv_heads,
-        p.head_dim,
-        p.checkpoint_stride,
-        sites,
-    ];
-    let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-    let head = tagged(PROGRAM_TAG, &[&bytes]);
-    let sites = (0u32..)
-        .zip(&p.sites)
-        .map(|(i, site)| Ok(tagged(SITE_TAG, &[&i.to_le_bytes(), &site.encode()?])));
-    let leaves = std::iter::once(Ok(head))
-        .chain(sites)
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(merkle_root(&leaves))
+    Ok(merkle_root(&program_leaves(p)?))
 }
 
 /// The branches beside the program; with the program they give the model root.
@@ -65,10 +30,11 @@ pub fn program_root(p: &Program) -> Result<Hash, KernelError> {
 pub struct Branches {
     /// The info leaf.
     pub info: Hash,
-    /// Root over the tensors' leaves.
-    pub tensors: Hash,
-    /// Number of tensors; their tree binds it.
+    /// Number of tensors. Their tree's top node holds it, so that another number gives another model root.
     pub tensor_count: u32,
+    /// The two children of that top node. A valid program names at least two tensors (an embedding's integers
+    /// and scales), so there are such; with fewer tensors no branches give the model's root.
+    pub tensors: [Hash; 2],
     /// The tokenizer's leaf.
     pub tokenizer: Hash,
 }
@@ -76,8 +42,9 @@ pub struct Branches {
 impl Branches {
     /// The model root with this program.
     pub fn root(&self, program: &Program) -> Result<B256, KernelError> {
-        let branches = [self.info, program_root(program)?, self.tensors, self.tokenizer];
-        Ok(B256::from(merkle_root(&branches)))
+        let tensors = top_node(self.tensor_count, &self.tensors);
+        let branches = [self.info, program_root(program)?, tensors, self.tokenizer];
+        Ok(B256::from(root(&branches)))
     }
 }
 
@@ -99,24 +66,7 @@ pub struct TensorLine {
 impl TensorLine {
     /// The leaf: H(tag, index, dtype, rows, cols, hash, name).
     pub fn leaf(&self, id: TensorId) -> Hash {
-        let dtype = match self.dtype {
-            DType::I8 => 0u8,
-            DType::U8 => 1,
-            DType::I16 => 2,
-            DType::I32 => 3,
-            DType::Scale => 4,
-        };
-        tagged(
-            TENSOR_TAG,
-            &[
-                &id.to_le_bytes(),
-                &[dtype],
-                &self.rows.to_le_bytes(),
-                &self.cols.to_le_bytes(),
-                &self.hash,
-                self.name.as_bytes(),
-            ],
-        )
+        tensor_leaf(id, &self.name, (self.dtype, self.rows, self.cols), &self.hash)
     }
 
     /// Bytes of the tensor; `None` where they cannot be counted.
@@ -132,15 +82,41 @@ impl TensorLine {
     }
 }
 
-/// A byte range of a tensor, all the way from the model root.
+/// A tensor's line alone, all the way from the model root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TensorOpening {
+pub struct LineOpening {
     /// The tensor's line.
     pub line: TensorLine,
     /// Its path to the tensors' root.
     pub proof: MerkleProof,
     /// From there to the model root.
     pub branch: MerkleProof,
+}
+
+impl LineOpening {
+    /// Checks that tensor `id` of `count` has this line.
+    pub fn verify(&self, model_root: B256, count: u32, id: TensorId) -> Result<(), OpenError> {
+        let merkle = |what| move |source| OpenError::Merkle { what, source };
+        let tensors = self
+            .proof
+            .root(count, id, &self.line.leaf(id))
+            .map_err(merkle("tensor"))?;
+        self.branch
+            .verify(&model_root.0, BRANCHES, TENSORS, &tensors)
+            .map_err(merkle("tensors' branch"))
+    }
+
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        32 + 17 + self.line.name.len() + self.proof.size() + self.branch.size()
+    }
+}
+
+/// A byte range of a tensor, all the way from the model root.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorOpening {
+    /// The tensor's line.
+    pub at: LineOpening,
     /// The bytes.
     pub range: RangeOpening,
 }
@@ -155,16 +131,10 @@ impl TensorOpening {
         (dtype, rows, cols): (DType, u64, u64),
         range: std::ops::Range<u64>,
     ) -> Result<Vec<u8>, OpenError> {
-        let merkle = |what| move |source| OpenError::Merkle { what, source };
-        let tensors = self
-            .proof
-            .root(count, id, &self.line.leaf(id))
-            .map_err(merkle("tensor"))?;
-        self.branch
-            .verify(&model_root.0, BRANCHES, TENSORS, &tensors)
-            .map_err(merkle("tensors' branch"))?;
-        let total = self.line.len().unwrap_or(u64::MAX);
-        if (self.line.dtype, self.line.rows, self.line.cols) != (dtype, rows, cols) {
+        self.at.verify(model_root, count, id)?;
+        let line = &self.at.line;
+        let total = line.len().unwrap_or(u64::MAX);
+        if (line.dtype, line.rows, line.cols) != (dtype, rows, cols) {
             return Err(OpenError::Range {
                 what: "tensor of another type or shape",
                 index: id.into(),
@@ -173,12 +143,28 @@ impl TensorOpening {
         }
         let size = dtype.size() as u64;
         let bytes = range.start.saturating_mul(size)..range.end.saturating_mul(size);
-        self.range.verify("tensor", &self.line.hash, total, bytes)
+        self.range.verify("tensor", &line.hash, total, bytes)
     }
 
     /// Bytes on the wire.
     pub fn size(&self) -> usize {
-        32 + 17 + self.line.name.len() + self.proof.size() + self.branch.size() + self.range.size()
+        self.at.size() + self.range.size()
+    }
+}
+
+/// Weights of one row with the multipliers of every group that they touch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightOpening {
+    /// The integers.
+    pub q: TensorOpening,
+    /// The multipliers of their groups, where the weight is grouped.
+    pub mult: Option<TensorOpening>,
+}
+
+impl WeightOpening {
+    /// Bytes on the wire.
+    pub fn size(&self) -> usize {
+        self.q.size() + self.mult.as_ref().map_or(0, TensorOpening::size)
     }
 }
 
@@ -186,7 +172,8 @@ impl TensorOpening {
 #[derive(Clone)]
 pub struct Pack {
     branches: Branches,
-    program: Hash,
+    /// The four branches' roots.
+    roots: [Hash; BRANCHES as usize],
     lines: Vec<TensorLine>,
     tensors: Vec<HostTensor>,
 }
@@ -223,14 +210,15 @@ impl Pack {
         tensors: Vec<HostTensor>,
         tokenizer: Hash,
     ) -> Result<Self, KernelError> {
+        let leaves = leaves(&lines);
         Ok(Self {
             branches: Branches {
                 info,
-                tensors: merkle_root(&leaves(&lines)),
                 tensor_count: u32::try_from(lines.len()).unwrap_or(u32::MAX),
+                tensors: top_children(&leaves).unwrap_or_default(),
                 tokenizer,
             },
-            program: program_root(program)?,
+            roots: [info, program_root(program)?, merkle_root(&leaves), tokenizer],
             lines,
             tensors,
         })
@@ -243,8 +231,7 @@ impl Pack {
 
     /// The model root.
     pub fn root(&self) -> B256 {
-        let b = &self.branches;
-        B256::from(merkle_root(&[b.info, self.program, b.tensors, b.tokenizer]))
+        B256::from(root(&self.roots))
     }
 
     /// A tensor.
@@ -252,18 +239,60 @@ impl Pack {
         self.tensors.get(id as usize)
     }
 
+    /// Opens the line of tensor `id`; `None` where the pack has none.
+    pub fn open_line(&self, id: TensorId) -> Option<LineOpening> {
+        Some(LineOpening {
+            line: self.lines.get(id as usize)?.clone(),
+            proof: MerkleProof::prove(&leaves(&self.lines), id)?,
+            branch: MerkleProof::prove(&self.roots, TENSORS)?,
+        })
+    }
+
     /// Opens elements `range` of tensor `id`; `None` outside it.
     pub fn open(&self, id: TensorId, range: std::ops::Range<u64>) -> Option<TensorOpening> {
-        let line = self.lines.get(id as usize)?.clone();
-        let size = line.dtype.size() as u64;
+        let size = self.lines.get(id as usize)?.dtype.size() as u64;
         let bytes = range.start.checked_mul(size)?..range.end.checked_mul(size)?;
-        let b = &self.branches;
         Some(TensorOpening {
-            proof: MerkleProof::prove(&leaves(&self.lines), id)?,
-            branch: MerkleProof::prove(&[b.info, self.program, b.tensors, b.tokenizer], TENSORS)?,
+            at: self.open_line(id)?,
             range: RangeOpening::prove(self.tensors.get(id as usize)?.data(), bytes).ok()?,
-            line,
         })
+    }
+
+    /// Opens weights `range` of row `row` of a weight with `k` columns; `None` outside it.
+    pub fn open_weights(
+        &self,
+        ids: &Weight,
+        k: u32,
+        row: u32,
+        range: std::ops::Range<u32>,
+    ) -> Option<WeightOpening> {
+        let span = |width: u32, r: std::ops::Range<u32>| {
+            let start = u64::from(row) * u64::from(width);
+            start + u64::from(r.start)..start + u64::from(r.end)
+        };
+        let group = u32::try_from(GROUP).ok()?;
+        let mult = match ids.mult {
+            None => None,
+            Some(id) => {
+                let groups = range.start / group..range.end.div_ceil(group);
+                Some(self.open(id, span(k / group, groups))?)
+            }
+        };
+        Some(WeightOpening {
+            q: self.open(ids.q, span(k, range))?,
+            mult,
+        })
+    }
+
+    /// A weight row's integers and multipliers (none where it is not grouped); `None` outside it.
+    pub fn weight_row(&self, ids: &Weight, k: u32, row: u32) -> Option<(Vec<i8>, Vec<u8>)> {
+        let (k, row) = (k as usize, row as usize);
+        let slice = |id, width: usize| self.tensor(id)?.data().get(row * width..(row + 1) * width);
+        let mults = match ids.mult {
+            Some(id) => slice(id, k / GROUP)?.to_vec(),
+            None => vec![],
+        };
+        Some((slice(ids.q, k)?.iter().map(|b| b.cast_signed()).collect(), mults))
     }
 }
 
@@ -315,7 +344,7 @@ mod tests {
             assert!(fails(&open, pack.root(), 5, id, (DType::I32, 300, 3), 250..260));
             assert!(fails(&open, pack.root(), 5, id, shape, 600..610));
             let mut other = open.clone();
-            other.line.name.push('x');
+            other.at.line.name.push('x');
             assert!(fails(&other, pack.root(), 5, id, shape, 250..260));
             let mut other = open;
             other.range.0[0].bytes[3] ^= 1;
@@ -333,5 +362,18 @@ mod tests {
             ..program()
         };
         assert_ne!(b.root(&program()).unwrap(), b.root(&other).unwrap());
+    }
+
+    #[test]
+    fn another_number_of_tensors_gives_another_root() {
+        let b = pack().branches();
+        for tensor_count in [0, 1, 2, 4, 6, 8, u32::MAX] {
+            let other = Branches { tensor_count, ..b };
+            assert_ne!(b.root(&program()).unwrap(), other.root(&program()).unwrap());
+        }
+        // A pack of one tensor has no node that tells their number; no program runs on it.
+        let tensor = HostTensor::owned(DType::I8, 1, 1, vec![0]);
+        let one = Pack::new([1; 32], &program(), &["t".into()], vec![tensor], [2; 32]).unwrap();
+        assert_ne!(one.branches().root(&program()).unwrap(), one.root());
     }
 }

@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use bitai_kernels::{Hash, Program};
+use bitai_kernels::{Hash, Program, program::SiteId};
 
 use crate::{
-    dispute::{DisputeError, Regenerate},
+    dispute::{DisputeError, Regenerate, TokenRows},
     header::TraceRoot,
     opening::LayerRows,
     transcript::{Transcript, TranscriptError},
@@ -209,6 +209,15 @@ pub fn locate(
         .zip(theirs)
         .and_then(|(mine, theirs)| first_layer(first.pos, &mine, &theirs));
     Ok(Some(layer.unwrap_or(first)))
+}
+
+/// The site that made a token's first wrong integer: the first in program order whose rows differ. At the first
+/// token that differs all its inputs agree, cached rows of earlier tokens included.
+pub fn first_site(mine: &TokenRows, theirs: &TokenRows) -> Option<SiteId> {
+    (0u32..)
+        .zip(mine.0.iter().zip(&theirs.0))
+        .find(|(_, (a, b))| a != b)
+        .map(|(site, _)| site)
 }
 
 #[cfg(test)]

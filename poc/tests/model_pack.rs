@@ -2,7 +2,7 @@
 //! program that an engine ran is settled from it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
-use std::sync::Arc;
+mod common;
 
 use alloy_primitives::{Address, B256, U256};
 use bitai_kernels::{
@@ -11,15 +11,14 @@ use bitai_kernels::{
     testing::{Fault, FaultyDevice},
 };
 use bitai_model::{
-    engine::Engine,
     pack::{Pack as ModelPack, Profile},
     synthetic,
 };
 use bitai_poc::{
-    Header, Pack, TensorLine, Transcript,
+    Pack, TensorLine, Transcript,
     dispute::{Challenger, Claim, Game, Ground, Judge, Player, RunnerRegen, Verdict, play},
 };
-use bitai_types::{Job, Sampler};
+use bitai_types::Job;
 
 /// A small Llama of one profile.
 fn model(profile: Profile, tied: bool) -> ModelPack {
@@ -56,49 +55,30 @@ fn opened(pack: &ModelPack) -> Pack {
     .unwrap()
 }
 
-fn job(pack: &ModelPack) -> Job {
-    Job {
-        model_root: B256::from(pack.root()),
-        spec_version: 0,
-        input_ids: vec![256, 72, 105, 33, 10],
-        max_new: 4,
-        stop_ids: vec![],
-        sampler: Sampler::GREEDY,
-        seed: 0,
-    }
-}
-
-/// A run of a device: its outputs (the claimed ones where it re-checks) and a player who can explain it.
-fn run(
+/// A run of a device, and a player who can explain it.
+fn player(
     pack: &ModelPack,
     job: &Job,
     device: &dyn Device,
     claimed: Option<&[u32]>,
 ) -> (Vec<u32>, Transcript, Player<RunnerRegen>) {
     let program = pack.program();
-    let mut engine = Engine::new(pack, device).unwrap();
-    let mut t = Transcript::new(Header::new(job, &program));
-    let sampler = KernelSampler::Greedy;
-    let outputs = match claimed {
-        Some(ids) => {
-            engine.recheck(&job.input_ids, ids, &sampler, &mut t).unwrap();
-            ids.to_vec()
-        }
-        None => engine
-            .generate(&job.input_ids, job.max_new, &[], &sampler, &mut t, &mut |_| {})
-            .unwrap(),
-    };
-    let ids = [&job.input_ids[..], &outputs[..outputs.len() - 1]].concat();
-    let runner = device.load(Arc::clone(&program), &pack.tensors()).unwrap();
-    let regen = RunnerRegen::new(runner, ids, job.input_ids.len() as u32, sampler);
-    let player = Player::new(t.clone(), regen, opened(pack), (*program).clone(), sampler).unwrap();
-    (outputs, t, player)
+    let run = common::run(pack, job, &job.input_ids, device, claimed);
+    let player = Player::new(
+        run.transcript.clone(),
+        run.rows,
+        opened(pack),
+        (*program).clone(),
+        KernelSampler::Greedy,
+    )
+    .unwrap();
+    (run.outputs, run.transcript, player)
 }
 
 fn dispute(pack: &ModelPack, device: &dyn Device) -> Game {
-    let job = job(pack);
-    let (outputs, t, mut neuron) = run(pack, &job, device, None);
-    let (_, _, doubter) = run(pack, &job, &ReferenceDevice, Some(&outputs));
+    let job = common::job(pack, vec![256, 72, 105, 33, 10], 4);
+    let (outputs, t, mut neuron) = player(pack, &job, device, None);
+    let (_, _, doubter) = player(pack, &job, &ReferenceDevice, Some(&outputs));
     let branches = opened(pack).branches();
     let root = t.root().unwrap();
     let claim = Claim {

@@ -1,6 +1,7 @@
 //! Answers: each must lead to its published parent and add up to it; some contradict what is public and
 //! convict at once.
 
+use alloy_primitives::Address;
 use bitai_kernels::{
     Hash, Op, Sampler,
     program::SiteId,
@@ -26,9 +27,19 @@ use crate::{
 };
 
 impl Judge {
-    /// Takes an answer to the ask with id `to`. A verdict where it contradicts what is public.
-    pub fn answer(&mut self, to: Hash, answer: Answer) -> Result<Option<Verdict>, DisputeError> {
+    /// Takes an answer to the ask with id `to`; `from` is who sent it. Only the neuron itself answers: sums and
+    /// maxima are not fixed by its root, and anyone else could put a lie into its mouth. A verdict where the
+    /// answer contradicts what is public.
+    pub fn answer(
+        &mut self,
+        from: Address,
+        to: Hash,
+        answer: Answer,
+    ) -> Result<Option<Verdict>, DisputeError> {
         self.undecided()?;
+        if from != self.neuron {
+            return Err(DisputeError::Seat("only the neuron answers for its claim"));
+        }
         let ask = self.seats.open.get(&to).ok_or(DisputeError::NotAsked)?.ask;
         let id = answer.id(&to);
         let contradiction = self.publish(ask, answer)?;

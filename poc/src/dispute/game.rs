@@ -243,7 +243,7 @@ impl Table {
                 Some(answer) => {
                     self.game.rounds += 1;
                     self.record(Side::Defendant, "answer".into(), answer.size());
-                    if let Err(e) = judge.answer(id, answer) {
+                    if let Err(e) = judge.answer(judge.neuron(), id, answer) {
                         self.run_out(judge, seat.who, Some(e));
                     }
                 }

@@ -93,7 +93,7 @@ impl Ask {
     }
 }
 
-/// The canonical bytes of an answer, hashed as they are written: u32 counts before lists, u32 presence flags,
+/// The canonical bytes of an answer, hashed as they are written: u64 counts before lists, u32 presence flags,
 /// everything little-endian. Its ask fixes the kind.
 struct Bytes(blake3::Hasher);
 
@@ -107,7 +107,6 @@ impl Bytes {
     }
 
     fn list<T>(&mut self, items: &[T], mut each: impl FnMut(&mut Self, &T)) {
-        // A list that long is refused by every rule; it only must not pass for a shorter one.
         self.raw(&(items.len() as u64).to_le_bytes());
         for item in items {
             each(self, item);

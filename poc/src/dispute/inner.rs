@@ -244,10 +244,19 @@ impl Units {
         })
     }
 
+    /// The units of a program that cannot be run: none.
+    pub(super) fn none() -> Self {
+        Self {
+            shapes: vec![],
+            ranges: vec![],
+            kv_row_len: 0,
+        }
+    }
+
     /// Units of a token.
     pub fn count(&self, sampled: bool) -> u32 {
         let all = u32::try_from(self.ranges.len()).expect("at most LAYERS_MAX + 2");
-        if sampled { all } else { all - 1 }
+        if sampled { all } else { all.saturating_sub(1) }
     }
 
     /// The sites of a unit.

@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Judge {
     pub(super) id: Hash,
+    pub(super) neuron: Address,
     pub(super) job: Job,
     pub(super) outputs: Vec<u32>,
     pub(super) claimed: TraceRoot,
@@ -50,21 +51,27 @@ pub fn kernel_sampler(job: &Job) -> Sampler {
 
 impl Judge {
     /// Opens the dispute about a claim. The program is checked against the job's model root; everything else
-    /// follows from public data. An output that the job does not allow convicts at once.
+    /// follows from public data. A program that no device loads and an output that the job does not allow
+    /// convict at once.
     pub fn new(claim: Claim, program: Program, branches: Branches) -> Result<Self, DisputeError> {
-        let units = Units::new(&program)?;
         let id = claim.id();
-        let Claim { job, outputs, .. } = claim;
+        let Claim {
+            neuron, job, outputs, ..
+        } = claim;
         if branches.root(&program).ok() != Some(job.model_root) {
             return Err(DisputeError::Setup(
                 "program and branches do not give the job's model root".into(),
             ));
         }
-        job.check(program.vocab, program.context)
-            .map_err(|e| DisputeError::Setup(e.to_string()))?;
-        let allowed = job.check_output(&outputs, program.vocab);
+        let valid = program.validate().is_ok();
+        let units = if valid {
+            Units::new(&program)?
+        } else {
+            Units::none()
+        };
         let mut judge = Self {
             id,
+            neuron,
             header: Header::new(&job, &program),
             sampler: kernel_sampler(&job),
             job,
@@ -76,13 +83,29 @@ impl Judge {
             published: Published::default(),
             seats: Seats::default(),
         };
-        if let Err(e) = allowed {
-            judge.convict(Ground::Contradiction(match e {
-                JobError::IdOutOfRange { .. } => "an output id is outside the vocabulary",
-                _ => "the output does not end where the job says",
-            }));
+        if let Some(why) = judge.defect(valid)? {
+            judge.convict(Ground::Contradiction(why));
         }
         Ok(judge)
+    }
+
+    /// What convicts a claim before any move; fails for a job that no hub takes.
+    fn defect(&self, valid: bool) -> Result<Option<&'static str>, DisputeError> {
+        if !valid {
+            return Ok(Some("the program breaks the tensor spec"));
+        }
+        let (vocab, context) = (self.program.vocab, self.program.context);
+        self.job
+            .check(vocab, context)
+            .map_err(|e| DisputeError::Setup(e.to_string()))?;
+        if !self.names_tensors_that_are_there() {
+            return Ok(Some("the program names a tensor that the pack does not hold"));
+        }
+        Ok(match self.job.check_output(&self.outputs, vocab) {
+            Ok(()) => None,
+            Err(JobError::IdOutOfRange { .. }) => Some("an output id is outside the vocabulary"),
+            Err(_) => Some("the output does not end where the job says"),
+        })
     }
 
     /// The claim's id: what the first ask builds on.
@@ -93,6 +116,11 @@ impl Judge {
     /// What is published so far.
     pub fn published(&self) -> &Published {
         &self.published
+    }
+
+    /// Whose claim it is.
+    pub fn neuron(&self) -> Address {
+        self.neuron
     }
 
     /// The claim's header.

@@ -17,9 +17,9 @@ use super::{
         Side, SiteCommit, SiteRow, ints_from_bytes, is_whole_row, kv_row, quant_from_bytes, scales_from_bytes,
     },
     levels::linear_parts,
-    msg::{Accusation, At, CommitOpening, InputOpening, WeightOpening, WholeInput, one_scale},
+    msg::{Accusation, At, CommitOpening, InputOpening, WholeInput, one_scale},
 };
-use crate::model_root::TensorOpening;
+use crate::model_root::{TensorOpening, WeightOpening};
 
 /// What an executed step says: whether the published number is right.
 pub(super) type Step = Result<(bool, &'static str), DisputeError>;
@@ -84,6 +84,7 @@ impl Judge {
                 inputs,
                 tensor,
             } => self.whole_row(*pos, *site, inputs, tensor.as_ref()),
+            Accusation::Model(fault) => self.model_rule(fault),
         }
     }
 
@@ -172,7 +173,7 @@ impl Judge {
     }
 
     /// Weights `range` of row `row` with the multiplier of every group that they touch.
-    fn weights(
+    pub(super) fn weights(
         &self,
         ids: &Weight,
         opening: &WeightOpening,

@@ -22,7 +22,7 @@ impl Judge {
 
     /// The id that this accusation has to name.
     pub fn rests_on(&self, accusation: &Accusation) -> Result<Hash, DisputeError> {
-        self.id_of(Some(self.ground_of(accusation)?))
+        self.id_of(self.ground_of(accusation)?)
     }
 
     /// The id of an answer, once published; of the claim where there is no ask.
@@ -67,8 +67,8 @@ impl Judge {
         })
     }
 
-    /// The ask whose answer the accused step explains.
-    fn ground_of(&self, accusation: &Accusation) -> Result<Ask, DisputeError> {
+    /// The ask whose answer the accused step explains; none where the model is accused.
+    fn ground_of(&self, accusation: &Accusation) -> Result<Option<Ask>, DisputeError> {
         let group = |at: At| match self.units.shape(at.site) {
             Some(Shape::Quant { group, .. }) => Ok(Ask::Group {
                 pos: at.pos,
@@ -78,7 +78,8 @@ impl Judge {
             _ => Err(DisputeError::Kind("not a quantisation")),
         };
         let keys = |At { pos, site, element }| Ask::Keys { pos, site, element };
-        Ok(match accusation {
+        Ok(Some(match accusation {
+            Accusation::Model(_) => return Ok(None),
             Accusation::LinearPart { at, .. } | Accusation::LinearFinish { at, .. } => Ask::Sum {
                 pos: at.pos,
                 site: at.site,
@@ -110,7 +111,7 @@ impl Judge {
             },
             Accusation::Embed { at, .. } => self.piece_ask(*at)?,
             Accusation::WholeRow { pos, site, .. } => self.unit_ask(*pos, *site)?,
-        })
+        }))
     }
 
     /// The ask for the unit that holds a site.

@@ -4,10 +4,13 @@
 use bitai_kernels::{Hash, num::Scale, program::SiteId, reference::sample::Threshold};
 use serde::{Deserialize, Serialize};
 
-use super::inner::{Side, SiteCommit};
+use super::{
+    inner::{Side, SiteCommit},
+    leaf_model::ModelFault,
+};
 use crate::{
     merkle::MerkleProof,
-    model_root::TensorOpening,
+    model_root::{TensorOpening, WeightOpening},
     opening::{KvOpening, LayerRows, RangeOpening, TokenNode},
 };
 
@@ -339,15 +342,6 @@ pub struct At {
     pub element: u32,
 }
 
-/// The weights that one part of a linear's element needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WeightOpening {
-    /// The integers.
-    pub q: TensorOpening,
-    /// The multipliers of their groups, where the weight is grouped.
-    pub mult: Option<TensorOpening>,
-}
-
 /// The step that the challenger says is wrong, with what the judge needs to execute it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Accusation {
@@ -491,6 +485,8 @@ pub enum Accusation {
         /// Its gains or its row of the rotary table.
         tensor: Option<TensorOpening>,
     },
+    /// The model breaks the tensor spec: nobody can have run it.
+    Model(ModelFault),
 }
 
 /// Which number of a draw's head is accused.
@@ -509,10 +505,9 @@ pub enum DrawFault {
 impl Accusation {
     /// Bytes on the wire, with the 32 that name what it rests on.
     pub fn size(&self) -> usize {
-        let weight = |w: &WeightOpening| w.q.size() + w.mult.as_ref().map_or(0, TensorOpening::size);
         let key = |k: &KeyOpening| 4 + k.kv.size() + k.q.size() + k.q_scale.size();
         33 + match self {
-            Accusation::LinearPart { x, w, .. } => 16 + x.size() + weight(w),
+            Accusation::LinearPart { x, w, .. } => 16 + x.size() + w.size(),
             Accusation::LinearFinish {
                 x_scales,
                 w_scale,
@@ -528,11 +523,12 @@ impl Accusation {
                 13 + block.size()
             }
             Accusation::GroupScale { .. } => 12,
+            Accusation::Model(fault) => fault.size(),
             Accusation::QuantElement { block, .. } => 12 + block.size(),
             Accusation::GreedyExceeded { sampled, better, .. } => 8 + sampled.size() + better.size(),
             Accusation::DrawHead { logit, .. } => 9 + logit.size(),
             Accusation::DrawIds { logits, .. } => 12 + logits.size(),
-            Accusation::Embed { w, w_scale, .. } => 12 + weight(w) + w_scale.size(),
+            Accusation::Embed { w, w_scale, .. } => 12 + w.size() + w_scale.size(),
             Accusation::WholeRow { inputs, tensor, .. } => {
                 let rows: usize = inputs
                     .iter()

@@ -4,18 +4,17 @@
 use bitai_kernels::{
     Hash, Op,
     program::{SiteId, Weight},
-    reference::linear::GROUP,
     rows::{kv_record_len, kv_record_offset},
 };
 
 use super::{
     DisputeError, Judge, Player, Regenerate,
     inner::{Side, SiteCommit, unit_leaves},
-    msg::{At, CommitOpening, InputOpening, KeyOpening, WeightOpening, WholeInput},
+    msg::{At, CommitOpening, InputOpening, KeyOpening, WholeInput},
 };
 use crate::{
     merkle::{MerkleProof, fold, height, width},
-    model_root::TensorOpening,
+    model_root::{TensorOpening, WeightOpening},
     opening::{KvOpening, LayerOpening, RangeOpening, TokenNode, TokenOpening},
 };
 
@@ -126,21 +125,9 @@ impl<R: Regenerate> Player<R> {
         row: u32,
         range: std::ops::Range<u32>,
     ) -> Result<WeightOpening, DisputeError> {
-        let group = u32::try_from(GROUP).expect("a small constant");
-        let span = |width: u32, r: std::ops::Range<u32>| {
-            let start = u64::from(row) * u64::from(width);
-            start + u64::from(r.start)..start + u64::from(r.end)
-        };
-        Ok(WeightOpening {
-            q: self.open_tensor(ids.q, span(k, range.clone()))?,
-            mult: ids
-                .mult
-                .map(|id| {
-                    let groups = range.start / group..range.end.div_ceil(group);
-                    self.open_tensor(id, span(k / group, groups))
-                })
-                .transpose()?,
-        })
+        self.pack
+            .open_weights(ids, k, row, range)
+            .ok_or(DisputeError::Kind("the pack has no such weights"))
     }
 
     /// The tensor that a cheap op reads: a norm's gains, or the position's row of the rotary table.

@@ -2,7 +2,7 @@
 //! with it.
 
 use bitai_kernels::{
-    DType, Op, Program, Sampler,
+    Op, Program, Sampler,
     num::{Scale, absmax},
     ops::AttentionParams,
     program::{SiteId, Weight},
@@ -252,18 +252,9 @@ impl<R: Regenerate> Player<R> {
         k: u32,
         row: u32,
     ) -> Result<(Vec<i8>, Vec<u8>), DisputeError> {
-        let missing = DisputeError::Kind("the pack has no such weight");
-        let slice = |id, width: usize| {
-            let t = self.pack.tensor(id)?;
-            debug_assert!(matches!(t.dtype, DType::I8 | DType::U8));
-            t.data().get(row as usize * width..(row as usize + 1) * width)
-        };
-        let q = slice(w.q, k as usize).ok_or(missing.clone())?;
-        let mults = match w.mult {
-            Some(id) => slice(id, k as usize / GROUP).ok_or(missing)?.to_vec(),
-            None => vec![],
-        };
-        Ok((q.iter().map(|b| b.cast_signed()).collect(), mults))
+        self.pack
+            .weight_row(w, k, row)
+            .ok_or(DisputeError::Kind("the pack has no such weight"))
     }
 
     /// The parts of a linear's element.

@@ -25,7 +25,7 @@ pub struct PublishedToken {
 }
 
 /// All published nodes of one claim, by path.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Published {
     /// The id of every answer, by what it answers.
     pub ids: HashMap<Ask, Hash>,

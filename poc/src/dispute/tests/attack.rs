@@ -25,7 +25,7 @@ fn game(model: &Model, job: &Job) -> (Judge, Player<RunnerRegen>) {
 /// Asks, and has it answered.
 fn publish(judge: &mut Judge, ask: Ask, answer: Answer) -> Hash {
     let id = super::ask(judge, ask).unwrap();
-    assert_eq!(judge.answer(id, answer), Ok(None), "{ask:?}");
+    assert_eq!(judge.answer(NEURON, id, answer), Ok(None), "{ask:?}");
     id
 }
 
@@ -65,9 +65,13 @@ fn rejects_moves_of_another_job_hub_chain_neuron_or_answer() {
         let mut there = judge(other);
         assert_eq!(there.ask(WHO, to, FIRST), Err(DisputeError::OtherAnswer));
         super::ask(&mut there, FIRST).unwrap();
-        assert_eq!(there.answer(id, answer.clone()), Err(DisputeError::NotAsked));
+        let from = there.neuron();
+        assert_eq!(
+            there.answer(from, id, answer.clone()),
+            Err(DisputeError::NotAsked)
+        );
     }
-    assert_eq!(here.answer(id, answer), Ok(None));
+    assert_eq!(here.answer(NEURON, id, answer), Ok(None));
 }
 
 #[test]

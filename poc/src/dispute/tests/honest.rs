@@ -79,7 +79,7 @@ fn published(model: &Model, job: &Job, asks: &[Ask]) -> (Judge, Player<RunnerReg
     for ask in asks {
         let id = super::ask(&mut judge, *ask).unwrap();
         assert_eq!(
-            judge.answer(id, honest.respond(ask).unwrap()),
+            judge.answer(NEURON, id, honest.respond(ask).unwrap()),
             Ok(None),
             "{ask:?}"
         );

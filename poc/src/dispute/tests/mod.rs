@@ -3,7 +3,9 @@
 mod attack;
 mod fudge;
 mod honest;
+mod model;
 mod parallel;
+mod restart;
 mod setup;
 mod shapes;
 
@@ -141,6 +143,11 @@ pub(super) struct Model {
 
 impl Model {
     fn new(layers: u32) -> Self {
+        Self::wide(layers, FF)
+    }
+
+    /// The same with another inner width; a down projection wider than usual is grouped.
+    fn wide(layers: u32, ff: u32) -> Self {
         let mut b = Builder::default();
         let quant = |planes, wht, group| Op::Quant {
             planes,
@@ -208,10 +215,10 @@ impl Model {
             h = b.site(Op::Add, &[h, a]);
             let n = b.norm(D, h);
             let x = b.site(quant(1, 0, D), &[n]);
-            let w = b.weight(FF, D, false, false);
-            let gate = b.linear(w, (FF, D), 1, 16, x);
-            let w = b.weight(FF, D, false, false);
-            let up = b.linear(w, (FF, D), 1, 16, x);
+            let w = b.weight(ff, D, false, false);
+            let gate = b.linear(w, (ff, D), 1, 16, x);
+            let w = b.weight(ff, D, false, false);
+            let up = b.linear(w, (ff, D), 1, 16, x);
             let m = b.site(
                 Op::Glu {
                     act: Activation::Silu,
@@ -221,9 +228,9 @@ impl Model {
             );
             // Layer 0 sums K = 320 in two parts, layer 1 in two segments after a transform.
             let (segments, wht) = if l == 0 { (1, 0) } else { (2, 32) };
-            let m = b.site(quant(2, wht, FF / u32::from(segments)), &[m]);
-            let w = b.weight(D, FF, false, false);
-            let m = b.linear(w, (D, FF), segments, 14, m);
+            let m = b.site(quant(2, wht, ff / u32::from(segments)), &[m]);
+            let w = b.weight(D, ff, ff > FF, false);
+            let m = b.linear(w, (D, ff), segments, 14, m);
             h = b.site(Op::Add, &[h, m]);
             b.site(Op::Out, &[h]);
         }
@@ -355,13 +362,16 @@ impl Model {
 /// The challenger of tests that have one.
 pub(super) const WHO: Address = Address::repeat_byte(0xc1);
 
+/// The neuron of tests.
+pub(super) const NEURON: Address = Address::repeat_byte(0xe1);
+
 /// What a neuron revealed.
 pub(super) fn revealed(job: &Job, outputs: &[u32], root: TraceRoot) -> Claim {
     Claim {
         chain_id: 31_337,
         hub: Address::repeat_byte(0x0b),
         job_id: U256::from(7),
-        neuron: Address::repeat_byte(0xe1),
+        neuron: NEURON,
         job: job.clone(),
         outputs: outputs.to_vec(),
         root,

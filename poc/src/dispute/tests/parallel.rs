@@ -6,12 +6,12 @@ use proptest::prelude::*;
 use super::*;
 
 /// Challenger number `i`.
-fn who(i: usize) -> Address {
+pub(super) fn who(i: usize) -> Address {
     Address::repeat_byte(u8::try_from(i + 1).unwrap())
 }
 
 /// A claim with one wrong integer that changes its root.
-fn wrong(model: &Model, job: &Job) -> Player<RunnerRegen> {
+pub(super) fn wrong(model: &Model, job: &Job) -> Player<RunnerRegen> {
     let site = model.sites(Some(0), "linear")[3];
     let honest = model.decode(job, &job.input_ids, None).transcript.root();
     (0..64)
@@ -27,7 +27,7 @@ fn wrong(model: &Model, job: &Job) -> Player<RunnerRegen> {
         .unwrap()
 }
 
-fn judge_of<R: Regenerate>(model: &Model, job: &Job, claim: &Player<R>) -> Judge {
+pub(super) fn judge_of<R: Regenerate>(model: &Model, job: &Job, claim: &Player<R>) -> Judge {
     let root = claim.transcript.root().unwrap();
     model.judge_root(job, claim.transcript.outputs(), root)
 }
@@ -98,13 +98,31 @@ fn a_published_node_serves_everyone() {
     silent.ask(who(0), to, first).unwrap();
     assert_eq!(silent.timeout(who(0)), Ok(Verdict::Guilty(Ground::Silence)));
     assert_eq!(
-        judge.answer(id, claim.respond(&first).unwrap()),
+        judge.answer(NEURON, id, claim.respond(&first).unwrap()),
         Ok(None),
         "one answer for both"
     );
     assert_eq!(judge.owed().count(), 0);
     assert_eq!(judge.timeout(who(1)), Ok(Verdict::Cleared(Ground::Silence)));
     assert_eq!(judge.verdict(who(0)), None);
+}
+
+#[test]
+fn rejects_an_answer_that_is_not_the_neurons_own() {
+    let model = Model::new(1);
+    let job = small(&model, Sampler::GREEDY);
+    let mut claim = model.decode(&job, &job.input_ids, None);
+    let mut judge = judge_of(&model, &job, &claim);
+    judge.join(who(0)).unwrap();
+    let first = Ask::Tokens { height: 4, index: 0 };
+    let id = judge.ask(who(0), judge.id(), first).unwrap();
+    let answer = claim.respond(&first).unwrap();
+    for from in [who(0), who(1), Address::ZERO] {
+        let refused = judge.answer(from, id, answer.clone());
+        assert!(matches!(refused, Err(DisputeError::Seat(_))), "{refused:?}");
+    }
+    assert_eq!(judge.owed().count(), 1);
+    assert_eq!(judge.answer(NEURON, id, answer), Ok(None));
 }
 
 #[test]
@@ -152,9 +170,9 @@ fn a_conviction_ends_every_game() {
 }
 
 /// Asks for nodes at random, and at last accuses nothing.
-struct Nuisance {
-    seed: u64,
-    left: u32,
+pub(super) struct Nuisance {
+    pub(super) seed: u64,
+    pub(super) left: u32,
 }
 
 impl Nuisance {

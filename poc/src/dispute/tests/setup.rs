@@ -14,14 +14,16 @@ fn rejects_a_program_that_is_not_the_models() {
     let branches = model.pack().branches();
     let judge = Judge::new(revealed(&job, &outputs, root), other, branches);
     assert!(matches!(judge, Err(DisputeError::Setup(_))));
-    let mut tokenizer = branches;
+    // With another number of tensors no weight would open, and no step that reads one could be accused.
+    let (mut more, mut fewer, mut tokenizer) = (branches, branches, branches);
+    more.tensor_count += 1;
+    fewer.tensor_count -= 1;
     tokenizer.tokenizer[0] ^= 1;
-    let judge = Judge::new(
-        revealed(&job, &outputs, root),
-        (*model.program).clone(),
-        tokenizer,
-    );
-    assert!(matches!(judge, Err(DisputeError::Setup(_))));
+    for other in [more, fewer, tokenizer] {
+        let claim = revealed(&job, &outputs, root);
+        let judge = Judge::new(claim, (*model.program).clone(), other);
+        assert!(matches!(judge, Err(DisputeError::Setup(_))));
+    }
 }
 
 #[test]
@@ -122,17 +124,20 @@ fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
         panic!()
     };
     assert_eq!(
-        judge.answer([0; 32], Answer::Tokens(nodes.clone())),
+        judge.answer(NEURON, [0; 32], Answer::Tokens(nodes.clone())),
         Err(DisputeError::NotAsked)
     );
     nodes[2][0] ^= 1;
     let bad = Answer::Tokens(nodes.clone());
-    assert!(matches!(judge.answer(id, bad), Err(DisputeError::Answer(_))));
+    assert!(matches!(
+        judge.answer(NEURON, id, bad),
+        Err(DisputeError::Answer(_))
+    ));
     nodes[2][0] ^= 1;
-    assert_eq!(judge.answer(id, Answer::Tokens(nodes.clone())), Ok(None));
+    assert_eq!(judge.answer(NEURON, id, Answer::Tokens(nodes.clone())), Ok(None));
     assert_eq!(super::ask(&mut judge, ask), Err(DisputeError::Published));
     assert_eq!(
-        judge.answer(id, Answer::Tokens(nodes)),
+        judge.answer(NEURON, id, Answer::Tokens(nodes)),
         Err(DisputeError::NotAsked)
     );
 }
