@@ -358,12 +358,15 @@ fn exponential() -> File {
     ]);
     let x1 = zs
         .iter()
-        .map(|z| json!({"z": wide(z), "out": exp2::exp2_neg(*z)}))
+        .flat_map(|z| [16, 1, 24, 31].map(|f| (*z, f)))
+        .map(|(z, f)| json!({"z": wide(z), "f": f, "out": exp2::exp2_neg(z, f)}))
         .collect();
+    let pow2 = [0, 1, 65_535, 65_536, 1 << 31, 3 << 30, 0xfedc_ba98, u32::MAX]
+        .map(|g: u32| json!({"g": g, "out": exp2::pow2(g)}));
     File {
         name: "exponential.json",
-        about: "X1: 2^-z in Q31, z in Q16",
-        rules: vec![("X1", x1)],
+        about: "X1 power: 2^g in Q31, g in Q32; X1: 2^-z in Q31, z with f fraction bits",
+        rules: vec![("X1 power", pow2.to_vec()), ("X1", x1)],
     }
 }
 

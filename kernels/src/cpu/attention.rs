@@ -4,37 +4,47 @@
 use crate::{
     num::Scale,
     ops::{AttentionParams, KvSpan, QuantRows},
-    reference::attention::{exp, finish, score, unit, visible, weight},
+    reference::attention::{finish, key_factor, query_factor, value_factor, visible},
     rows::kv_record_offset,
 };
 
-use super::{keys::Scales, simd::Simd, split::by_rows};
+use super::{
+    keys::{Factors, PLANE_BITS, Shares},
+    simd::Simd,
+    split::by_rows,
+};
 
-/// Keys whose dot products are taken at once.
-const KEYS: usize = 4;
 /// Rough cost of a key's score and weight, in the multiply-adds that [`super::split`] counts in.
-const KEY_WORK: usize = 128;
-/// Bits of a probability plane: a non-negative int16.
-const PLANE_BITS: u32 = 15;
+const KEY_WORK: usize = 64;
+/// Query heads of a group, at most: they share what is read of a block of keys.
+const GROUP: usize = 8;
+/// Keys of a block: for a head of 64 their records stay in the first-level cache.
+const BLOCK: usize = 256;
+
+/// The factors of one KV head's keys and values, as far as queries have seen them.
+#[derive(Default)]
+struct Held {
+    /// Span and first visible row.
+    place: Option<(usize, u32)>,
+    k: Factors,
+    v: Factors,
+}
 
 /// What one head needs while it is worked on; kept from head to head to save allocations.
 #[derive(Default)]
 struct Scratch {
-    /// Query row and KV head whose scales are held: the heads that share them follow one another.
-    held: Option<(usize, usize)>,
-    k: Scales,
-    v: Scales,
-    dots: Vec<i64>,
-    scores: Vec<i32>,
-    weights: Vec<u32>,
-    plane: Vec<i16>,
+    /// By KV head: the rows of a span follow one another, each sees a key more than the last.
+    held: Vec<Held>,
+    aligned: Vec<i32>,
+    low: Vec<i16>,
+    high: Vec<i16>,
     acc: Vec<i64>,
 }
 
 /// A query row's place: its span and its position in the sequence.
 #[derive(Clone, Copy)]
 struct Query<'a> {
-    row: usize,
+    span_index: usize,
     span: KvSpan<'a>,
     pos: u32,
 }
@@ -47,33 +57,50 @@ pub(super) fn attention(
     spans: &[KvSpan<'_>],
     out: &mut [i32],
 ) {
-    let places = spans
+    let queries: Vec<Query<'_>> = spans
         .iter()
-        .flat_map(|span| (span.first..).take(span.count).map(|pos| (*span, pos)));
-    let queries: Vec<Query<'_>> = places
         .enumerate()
-        .map(|(row, (span, pos))| Query { row, span, pos })
+        .flat_map(|(span_index, span)| {
+            (span.first..).take(span.count).map(move |pos| Query {
+                span_index,
+                span: *span,
+                pos,
+            })
+        })
         .collect();
     let keys = queries.iter().map(|q| q.span.rows.len() / q.span.row_len).max();
     let work = keys.unwrap_or(0) * (p.head_dim + KEY_WORK);
     let heads_a_kv = p.heads / p.kv_heads;
     by_rows(out, p.head_dim, work, |first, block| {
         let mut scratch = Scratch::default();
-        for (i, out) in (first..).zip(block.chunks_exact_mut(p.head_dim)) {
+        scratch.held.resize_with(p.kv_heads, Held::default);
+        let (mut i, mut rest) = (first, block);
+        while !rest.is_empty() {
             let (row, head) = (i / p.heads, i % p.heads);
-            let values = &q.q[i * p.head_dim..(i + 1) * p.head_dim];
-            head_row(
-                simd,
-                p,
-                values,
-                q.scales[i],
-                head / heads_a_kv,
-                queries[row],
-                &mut scratch,
-                out,
-            );
+            let left = heads_a_kv - head % heads_a_kv;
+            let count = left.min(rest.len() / p.head_dim).min(GROUP);
+            let (now, later) = rest.split_at_mut(count * p.head_dim);
+            let group = Group {
+                kv_head: head / heads_a_kv,
+                q: &q.q[i * p.head_dim..(i + count) * p.head_dim],
+                scales: &q.scales[i..i + count],
+                query: queries[row],
+            };
+            head_group(simd, p, group, &mut scratch, now);
+            (i, rest) = (i + count, later);
         }
     });
+}
+
+/// Query heads of one row that read one KV head.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    kv_head: usize,
+    /// Their integers, one head after the other.
+    q: &'a [i16],
+    /// A scale a head.
+    scales: &'a [Scale],
+    query: Query<'a>,
 }
 
 /// The records of one KV head in the rows that a query sees.
@@ -83,27 +110,21 @@ struct Records<'a> {
     bytes: &'a [i8],
     row_len: usize,
     head_dim: usize,
-    count: usize,
 }
 
 impl<'a> Records<'a> {
-    /// Key `j`.
-    #[inline]
-    fn key(&self, j: usize) -> &'a [i8] {
-        &self.bytes[j * self.row_len..][..self.head_dim]
+    /// From key or value `first` on; the others follow every `row_len`.
+    fn ints(&self, value: bool, first: usize) -> &'a [i8] {
+        let at = first * self.row_len + if value { self.head_dim + 4 } else { 0 };
+        self.bytes.get(at..).unwrap_or(&[])
     }
 
-    /// Where the first value starts; the others follow every `row_len`.
-    fn values(&self) -> &'a [i8] {
-        self.bytes.get(self.head_dim + 4..).unwrap_or(&[])
-    }
-
-    /// Scales of all keys or of all values.
-    fn scales(&self, value: bool) -> impl Iterator<Item = Scale> + Clone + 'a {
+    /// Scales of some keys or values.
+    fn scales(&self, value: bool, range: std::ops::Range<usize>) -> impl Iterator<Item = Scale> + 'a {
         let at = self.head_dim + if value { self.head_dim + 4 } else { 0 };
-        self.bytes
+        self.bytes[range.start * self.row_len..]
             .chunks(self.row_len)
-            .take(self.count)
+            .take(range.len())
             .map(move |record| {
                 let s = &record[at..at + 4];
                 Scale::from_bytes([s[0], s[1], s[2], s[3]].map(i8::cast_unsigned))
@@ -111,92 +132,114 @@ impl<'a> Records<'a> {
     }
 }
 
-/// One query head.
-fn head_row(
-    simd: Simd,
-    p: AttentionParams,
-    q: &[i16],
-    q_scale: Scale,
-    kv_head: usize,
-    query: Query<'_>,
-    s: &mut Scratch,
-    out: &mut [i32],
-) {
+impl Held {
+    /// Whether the factors of earlier queries serve; forgets them where they do not.
+    fn open(&mut self, place: (usize, u32), count: usize) {
+        if self.place != Some(place) || self.k.len() > count {
+            self.place = Some(place);
+            self.k.clear();
+            self.v.clear();
+        }
+    }
+
+    /// Reads the scales of records up to `end` that are not held yet.
+    fn read(&mut self, records: Records<'_>, end: usize) {
+        let first = self.k.len();
+        if first < end {
+            self.k.read(records.scales(false, first..end));
+            self.v.read(records.scales(true, first..end));
+        }
+    }
+
+    /// A3 for everything read.
+    fn make(&mut self, p_bits: u8) {
+        self.k.make(|s, unit| key_factor(s, unit).cast_unsigned());
+        self.v.make(|s, unit| value_factor(s, unit, p_bits));
+    }
+}
+
+/// One group of heads. Keys and values are read a block at a time for all of them.
+fn head_group(simd: Simd, p: AttentionParams, group: Group<'_>, s: &mut Scratch, out: &mut [i32]) {
+    let Group { query, kv_head, .. } = group;
     let KvSpan { rows, row_len, .. } = query.span;
     let (lo, n) = visible(query.pos, (rows.len() / row_len) as u32, p.causal, p.window);
     let start = lo as usize * row_len + kv_record_offset(kv_head, p.head_dim);
+    let count = (n - lo) as usize;
+    if count == 0 {
+        return out.fill(0);
+    }
     let records = Records {
         bytes: bytemuck::cast_slice(rows.get(start..).unwrap_or(&[])),
         row_len,
         head_dim: p.head_dim,
-        count: (n - lo) as usize,
     };
-    if s.held != Some((query.row, kv_head)) {
-        s.held = Some((query.row, kv_head));
-        s.k.set(records.scales(false));
-        s.v.set(records.scales(true));
-    }
-    scores(simd, q, q_scale, p.scale, records, s);
-    let max = s.scores.iter().copied().max().unwrap_or(0);
-    let r = simd.max_weighted(&s.scores, &s.v).map(|w| unit(w, max));
-    let z = weights(simd, p, max, r, s);
-    values(simd, p, records, s);
-    for (out, acc) in out.iter_mut().zip(&s.acc) {
-        *out = finish(*acc, z, r, p.p_bits, p.f_out);
-    }
-}
+    let heads = group.scales.len();
+    let held = &mut s.held[kv_head];
+    held.open((query.span_index, lo), count);
+    s.aligned.resize(heads * count, 0);
+    s.low.resize(heads * count, 0);
+    let wide = u32::from(p.p_bits) > PLANE_BITS;
+    s.high.resize(if wide { heads * count } else { 0 }, 0);
 
-/// A2, A3: scores of all keys.
-fn scores(simd: Simd, q: &[i16], q_scale: Scale, c: Scale, records: Records<'_>, s: &mut Scratch) {
-    let count = records.count;
-    s.dots.clear();
-    let whole = count - count % KEYS;
-    for j in (0..whole).step_by(KEYS) {
-        let dots = simd.tile::<KEYS, 1>(std::array::from_fn(|i| records.key(j + i)), [q]);
-        s.dots.extend(dots.as_flattened());
-    }
-    for j in whole..count {
-        let [[dot]] = simd.tile([records.key(j)], [q]);
-        s.dots.push(dot);
-    }
-    s.scores.resize(count, 0);
-    if simd.scores(&s.dots, q_scale, &s.k, c, &mut s.scores).is_none() {
-        for (j, (x, dot)) in s.scores.iter_mut().zip(&s.dots).enumerate() {
-            *x = score(*dot, q_scale, s.k.get(j), c);
+    // A2.
+    for first in (0..count).step_by(BLOCK) {
+        let end = count.min(first + BLOCK);
+        held.read(records, end);
+        for (q, dots) in group
+            .q
+            .chunks_exact(p.head_dim)
+            .zip(s.aligned.chunks_exact_mut(count))
+        {
+            simd.dots(q, records.ints(false, first), row_len, &mut dots[first..end]);
         }
     }
-}
+    held.make(p.p_bits);
 
-/// A5, A6: weights of all keys; returns the sum of their shares.
-fn weights(simd: Simd, p: AttentionParams, max: i32, r: Option<i32>, s: &mut Scratch) -> u64 {
-    s.weights.resize(s.scores.len(), 0);
-    if let Some(z) = simd.weights(&s.scores, max, &s.v, r, p.p_bits, &mut s.weights) {
-        return z;
+    // A3 to A6: the largest score, then shares and weights.
+    let mut zs = [0; GROUP];
+    for (h, (scale, z)) in group.scales.iter().zip(&mut zs).enumerate() {
+        let range = h * count..(h + 1) * count;
+        let aligned = &mut s.aligned[range.clone()];
+        let max = simd.align(aligned, held.k.all(), p.head_dim);
+        let shares = Shares {
+            q: query_factor(*scale, p.scale, held.k.unit(), p.head_dim),
+            max,
+            first: lo as usize,
+        };
+        let high = if wide { &mut s.high[range.clone()] } else { &mut [] };
+        *z = simd.shares(shares, aligned, held.v.all(), &mut s.low[range], high);
     }
-    let mut z = 0;
-    for (j, (w, x)) in s.weights.iter_mut().zip(&s.scores).enumerate() {
-        let e = exp(*x, max);
-        z += u64::from(e);
-        *w = r.map_or(0, |r| weight(e, s.v.get(j), r, p.p_bits));
-    }
-    z
-}
 
-/// A7: the sum over keys of weight times value, one plane of 15 bits at a time.
-fn values(simd: Simd, p: AttentionParams, records: Records<'_>, s: &mut Scratch) {
-    let (rows, stride) = (records.values(), records.row_len);
+    // A7: a plane of the weights at a time.
     s.acc.clear();
-    s.acc.resize(p.head_dim, 0);
-    if u32::from(p.p_bits) > PLANE_BITS {
-        s.plane.clear();
-        s.plane.extend(s.weights.iter().map(|w| (w >> PLANE_BITS) as i16));
-        simd.weighted_rows(&s.plane, rows, stride, &mut s.acc);
+    s.acc.resize(heads * p.head_dim, 0);
+    if wide {
+        add_values(simd, &s.high, records, count, &mut s.acc);
         for acc in &mut s.acc {
             *acc <<= PLANE_BITS;
         }
     }
-    s.plane.clear();
-    s.plane
-        .extend(s.weights.iter().map(|w| (w & ((1 << PLANE_BITS) - 1)) as i16));
-    simd.weighted_rows(&s.plane, rows, stride, &mut s.acc);
+    add_values(simd, &s.low, records, count, &mut s.acc);
+    let heads = out
+        .chunks_exact_mut(p.head_dim)
+        .zip(s.acc.chunks_exact(p.head_dim));
+    for ((out, acc), z) in heads.zip(zs) {
+        for (out, acc) in out.iter_mut().zip(acc) {
+            *out = finish(*acc, z, held.v.unit(), p.p_bits, p.f_out);
+        }
+    }
+}
+
+/// A7 for one plane: `planes` holds `count` weights a head, `acc` the heads' elements.
+fn add_values(simd: Simd, planes: &[i16], records: Records<'_>, count: usize, acc: &mut [i64]) {
+    for first in (0..count).step_by(BLOCK) {
+        let end = count.min(first + BLOCK);
+        let values = records.ints(true, first);
+        for (plane, acc) in planes
+            .chunks_exact(count)
+            .zip(acc.chunks_exact_mut(records.head_dim))
+        {
+            simd.weighted_rows(&plane[first..end], values, records.row_len, acc);
+        }
+    }
 }

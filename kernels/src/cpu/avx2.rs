@@ -9,18 +9,21 @@
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_add_epi64, _mm_cvtsi128_si64, _mm_unpackhi_epi64, _mm256_add_epi32,
-    _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
-    _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_permute2x128_si256, _mm256_set1_epi32,
-    _mm256_setzero_si256, _mm256_unpackhi_epi16, _mm256_unpacklo_epi16,
+    __m128i, __m256i, _mm_add_epi64, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_unpackhi_epi64,
+    _mm256_add_epi32, _mm256_add_epi64, _mm256_and_si256, _mm256_blend_epi32, _mm256_castsi256_si128,
+    _mm256_cvtepi8_epi16, _mm256_extracti128_si256, _mm256_hadd_epi32, _mm256_madd_epi16, _mm256_mul_epi32,
+    _mm256_mul_epu32, _mm256_packus_epi32, _mm256_permute2x128_si256, _mm256_permute4x64_epi64,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_sll_epi32, _mm256_srl_epi32,
+    _mm256_srli_epi32, _mm256_srli_epi64, _mm256_srlv_epi32, _mm256_sub_epi32, _mm256_unpackhi_epi16,
+    _mm256_unpacklo_epi16, _mm256_xor_si256,
 };
 use std::mem::transmute;
 
-use crate::num::Scale;
+use crate::reference::exp2::EXP2;
 
 use super::{
-    bounds::{KEY_BLOCK, PLAIN_BLOCK},
-    keys::{self, Scales},
+    bounds::KEY_BLOCK,
+    keys::{self, PLANE_BITS, Shares},
 };
 
 /// Elements a step: one load of int8 widened to int16.
@@ -51,69 +54,12 @@ unsafe fn load_i16(row: *const i16, at: usize) -> __m256i {
     unsafe { transmute::<[u8; 32], __m256i>(*row.wrapping_add(at).cast::<[u8; 32]>()) }
 }
 
-/// The eight int32 lanes as four int64 sums.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn widen(v: __m256i) -> __m256i {
-    _mm256_add_epi64(
-        _mm256_cvtepi32_epi64(_mm256_castsi256_si128(v)),
-        _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(v)),
-    )
-}
-
 /// Sum of the four int64 lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn sum_i64(v: __m256i) -> i64 {
     let two = _mm_add_epi64(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
     _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)))
-}
-
-/// `N` weight rows times `T` activation rows, all of one length: out\[n\]\[t\] = sum of w * x.
-#[target_feature(enable = "avx2")]
-pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
-    let k = x[0].len();
-    assert!(
-        w.iter().all(|row| row.len() == k) && x.iter().all(|row| row.len() == k),
-        "rows of one length"
-    );
-    let mut out = [[0i64; T]; N];
-    let full = k - k % STEP;
-    let mut start = 0;
-    while start < full {
-        let end = full.min(start + PLAIN_BLOCK);
-        let mut acc = [[_mm256_setzero_si256(); T]; N];
-        let mut i = start;
-        while i < end {
-            let mut wide = [_mm256_setzero_si256(); N];
-            for n in 0..N {
-                // SAFETY: i + 16 <= full <= the row's length, checked above.
-                wide[n] = unsafe { load_i8(w[n].as_ptr(), i) };
-            }
-            for t in 0..T {
-                // SAFETY: as above.
-                let v = unsafe { load_i16(x[t].as_ptr(), i) };
-                for n in 0..N {
-                    acc[n][t] = _mm256_add_epi32(acc[n][t], _mm256_madd_epi16(wide[n], v));
-                }
-            }
-            i = i.wrapping_add(STEP);
-        }
-        for n in 0..N {
-            for t in 0..T {
-                out[n][t] += sum_i64(widen(acc[n][t]));
-            }
-        }
-        start = end;
-    }
-    if full < k {
-        for n in 0..N {
-            for t in 0..T {
-                out[n][t] += super::portable::dot(&w[n][full..], &x[t][full..]);
-            }
-        }
-    }
-    out
 }
 
 /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's acc.len() values at `rows[j * stride ..]`.
@@ -202,27 +148,157 @@ fn pairs<const W: usize>(p: &[i16], rows: &[i8], stride: usize) -> [[__m256i; 2]
     sums
 }
 
-/// [`keys::scores`] compiled for AVX2.
+/// Dot products of `q` and the keys at `rows[j * stride ..]`, one for each of `out`. Heads are at most 1,024 long, so
+/// a sum fits int32.
 #[target_feature(enable = "avx2")]
-pub(super) fn scores(dots: &[i64], q: Scale, k: &Scales, c: Scale, out: &mut [i32]) -> Option<()> {
-    keys::scores(dots, q, k, c, out)
+pub(super) fn dots(q: &[i16], rows: &[i8], stride: usize, out: &mut [i32]) {
+    /// Keys a step: one vector of int32 sums.
+    const KEYS: usize = 8;
+    let (k, keys) = (q.len(), out.len());
+    assert!(
+        keys == 0 || rows.len() >= (keys - 1) * stride + k,
+        "a row a key, each as long as the query"
+    );
+    let full = k - k % STEP;
+    let mut first = 0usize;
+    for out in out.as_chunks_mut::<KEYS>().0 {
+        let mut acc = [_mm256_setzero_si256(); KEYS];
+        let mut i = 0usize;
+        while i < full {
+            // SAFETY: i + 16 <= full <= q's length.
+            let x = unsafe { load_i16(q.as_ptr(), i) };
+            for j in 0..KEYS {
+                let at = first.wrapping_add(j.wrapping_mul(stride)).wrapping_add(i);
+                // SAFETY: the key's k elements are within `rows`, as asserted, and i + 16 <= k.
+                let w = unsafe { load_i8(rows.as_ptr(), at) };
+                acc[j] = _mm256_add_epi32(acc[j], _mm256_madd_epi16(w, x));
+            }
+            i = i.wrapping_add(STEP);
+        }
+        // SAFETY: eight int32 are any 32 bytes.
+        *out = unsafe { transmute::<__m256i, [i32; KEYS]>(sum_each(acc)) };
+        if full < k {
+            for (j, sum) in out.iter_mut().enumerate() {
+                let at = first + j * stride;
+                *sum += super::portable::dot_i32(&rows[at + full..at + k], &q[full..]);
+            }
+        }
+        first = first.wrapping_add(KEYS.wrapping_mul(stride));
+    }
+    let done = keys - keys % KEYS;
+    super::portable::dots(q, rows.get(first..).unwrap_or(&[]), stride, &mut out[done..]);
 }
 
-/// [`keys::max_weighted`] compiled for AVX2.
+/// The sums of the lanes of eight vectors, in one.
+#[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn max_weighted(scores: &[i32], v: &Scales) -> Option<i64> {
-    keys::max_weighted(scores, v)
+fn sum_each(v: [__m256i; 8]) -> __m256i {
+    let [a, b, c, d, e, f, g, h] = v;
+    let abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let efgh = _mm256_hadd_epi32(_mm256_hadd_epi32(e, f), _mm256_hadd_epi32(g, h));
+    // Each holds the sums of the lower halves, then of the upper halves.
+    _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(abcd, efgh),
+        _mm256_permute2x128_si256::<0x31>(abcd, efgh),
+    )
 }
 
-/// [`keys::weights`] compiled for AVX2.
+/// [`keys::align`] compiled for AVX2.
 #[target_feature(enable = "avx2")]
-pub(super) fn weights(
-    scores: &[i32],
-    max: i32,
-    v: &Scales,
-    r: Option<i32>,
-    p_bits: u8,
-    out: &mut [u32],
-) -> Option<u64> {
-    keys::weights(scores, max, v, r, p_bits, out)
+pub(super) fn align(dots: &mut [i32], factors: &[u32], head_dim: usize) -> i32 {
+    keys::align(dots, factors, head_dim)
+}
+
+/// floor(a * b / 2^32) of unsigned lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn high(a: __m256i, b: __m256i) -> __m256i {
+    // Products of the even lanes, then of the odd ones, whose high words lie where they belong.
+    let even = _mm256_srli_epi64::<32>(_mm256_mul_epu32(a, b));
+    let odd = _mm256_mul_epu32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+    _mm256_blend_epi32::<0b1010_1010>(even, odd)
+}
+
+/// The same of signed lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn high_signed(a: __m256i, b: __m256i) -> __m256i {
+    let even = _mm256_srli_epi64::<32>(_mm256_mul_epi32(a, b));
+    let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+    _mm256_blend_epi32::<0b1010_1010>(even, odd)
+}
+
+/// Eight 32-bit lanes, each below 2^15, as int16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn narrow(v: __m256i) -> [i16; 8] {
+    let pairs = _mm256_permute4x64_epi64::<0b1000>(_mm256_packus_epi32(v, v));
+    // SAFETY: eight int16 are any 16 bytes.
+    unsafe { transmute::<__m128i, [i16; 8]>(_mm256_castsi256_si128(pairs)) }
+}
+
+/// [`keys::shares`], eight keys a step.
+#[target_feature(enable = "avx2")]
+pub(super) fn shares(
+    s: Shares,
+    aligned: &[i32],
+    factors: &[u32],
+    low_plane: &mut [i16],
+    high_plane: &mut [i16],
+) -> u64 {
+    const KEYS: usize = 8;
+    let all = aligned.len();
+    let (aligned, y_rest) = aligned.as_chunks::<KEYS>();
+    let done = all - y_rest.len();
+    let wide = !high_plane.is_empty();
+    let minus_c = _mm256_set1_epi32(s.q.c.wrapping_neg());
+    let least = high_signed(_mm256_set1_epi32(s.max), minus_c);
+    // z' of X1 is -x less the smallest -x, plus 2^f - 1.
+    let almost_one = _mm256_set1_epi32((1u32 << s.q.f).wrapping_sub(1).cast_signed());
+    let offset = _mm256_sub_epi32(almost_one, least);
+    let f = _mm_cvtsi32_si128(s.q.f.cast_signed());
+    let up = _mm_cvtsi32_si128(32 - s.q.f.cast_signed());
+    let [c0, c1, c2, c3, c4] = EXP2.map(|c| _mm256_set1_epi32(c.cast_signed()));
+    let ones = _mm256_set1_epi32(-1);
+    let even = _mm256_set1_epi64x(0xffff_ffff);
+    let plane = _mm256_set1_epi32((1 << PLANE_BITS) - 1);
+    let mut z = _mm256_setzero_si256();
+    let steps = aligned
+        .iter()
+        .zip(factors.as_chunks::<KEYS>().0)
+        .zip(low_plane.as_chunks_mut::<KEYS>().0);
+    for (i, ((y, v), low)) in steps.enumerate() {
+        let first = i.wrapping_mul(KEYS);
+        let d = keys::dithers(s.first.wrapping_add(first));
+        // SAFETY: eight 32-bit numbers are any 32 bytes.
+        let (y, v, d) = unsafe {
+            (
+                transmute::<[i32; KEYS], __m256i>(*y),
+                transmute::<[u32; KEYS], __m256i>(*v),
+                transmute::<[u32; KEYS], __m256i>(*d),
+            )
+        };
+        let over = _mm256_add_epi32(high_signed(y, minus_c), offset);
+        let g = _mm256_sll_epi32(_mm256_xor_si256(over, ones), up);
+        let p = _mm256_add_epi32(high(c4, g), c3);
+        let p = _mm256_add_epi32(high(p, g), c2);
+        let p = _mm256_add_epi32(high(p, g), c1);
+        let p = _mm256_add_epi32(high(p, g), c0);
+        let e = _mm256_srlv_epi32(p, _mm256_srl_epi32(over, f));
+        z = _mm256_add_epi64(z, _mm256_and_si256(e, even));
+        z = _mm256_add_epi64(z, _mm256_srli_epi64::<32>(e));
+        let w = _mm256_srli_epi32::<8>(_mm256_add_epi32(high(e, v), d));
+        *low = narrow(_mm256_and_si256(w, plane));
+        if wide {
+            high_plane[first..first + KEYS]
+                .copy_from_slice(&narrow(_mm256_srli_epi32::<{ PLANE_BITS as i32 }>(w)));
+        }
+    }
+    let rest = Shares {
+        first: s.first + done,
+        ..s
+    };
+    let high_rest = if wide { &mut high_plane[done..] } else { high_plane };
+    let z = sum_i64(z).cast_unsigned();
+    z + keys::shares(rest, y_rest, &factors[done..], &mut low_plane[done..], high_rest)
 }

@@ -4,28 +4,14 @@
 //! Sums use wrapping operators because overflow checks stop vectorisation; [`super::bounds`] proves that
 //! nothing wraps.
 
-use super::bounds::{KEY_BLOCK, SCALAR_BLOCK};
+use super::bounds::KEY_BLOCK;
 
-/// Sum of w * x in one int32; at most [`SCALAR_BLOCK`] elements.
+/// Sum of w * x in one int32; at most [`SCALAR_BLOCK`] elements, or of a head.
 #[inline]
-fn dot_i32(w: &[i8], x: &[i16]) -> i32 {
+pub(super) fn dot_i32(w: &[i8], x: &[i16]) -> i32 {
     w.iter().zip(x).fold(0i32, |sum, (w, x)| {
         sum.wrapping_add(i32::from(*w).wrapping_mul(i32::from(*x)))
     })
-}
-
-/// Sum of w * x.
-#[inline]
-pub(super) fn dot(w: &[i8], x: &[i16]) -> i64 {
-    w.chunks(SCALAR_BLOCK)
-        .zip(x.chunks(SCALAR_BLOCK))
-        .map(|(w, x)| i64::from(dot_i32(w, x)))
-        .sum()
-}
-
-/// out\[n\]\[t\] = sum of w * x.
-pub(super) fn tile<const N: usize, const T: usize>(w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
-    w.map(|w| x.map(|x| dot(w, x)))
 }
 
 /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's acc.len() values at `rows[j * stride ..]`.
@@ -44,5 +30,12 @@ pub(super) fn weighted_rows(p: &[i16], rows: &[i8], stride: usize, acc: &mut [i6
         for (acc, sum) in acc.iter_mut().zip(&sums) {
             *acc += i64::from(*sum);
         }
+    }
+}
+
+/// Dot products of `q` and the keys at `rows[j * stride ..]`, one for each of `out`; a head's sum fits int32.
+pub(super) fn dots(q: &[i16], rows: &[i8], stride: usize, out: &mut [i32]) {
+    for (j, sum) in out.iter_mut().enumerate() {
+        *sum = dot_i32(&rows[j * stride..][..q.len()], q);
     }
 }

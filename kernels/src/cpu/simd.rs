@@ -3,11 +3,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
-use crate::num::Scale;
-
 use super::{
     Isa,
-    keys::{self, Scales},
+    keys::{self, Shares},
     portable,
 };
 
@@ -36,17 +34,6 @@ impl Simd {
         Self::PORTABLE
     }
 
-    /// out\[n\]\[t\] = sum of w * x over rows of one length (`x` in +-32639).
-    #[inline]
-    pub(super) fn tile<const N: usize, const T: usize>(self, w: [&[i8]; N], x: [&[i16]; T]) -> [[i64; T]; N] {
-        match self.0 {
-            Kind::Portable => portable::tile(w, x),
-            // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
-            #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::tile(w, x) },
-        }
-    }
-
     /// acc\[d\] += sum over keys of p\[j\] * v\[j\]\[d\], key j's values at `rows[j * stride ..]`.
     #[inline]
     pub(super) fn weighted_rows(self, p: &[i16], rows: &[i8], stride: usize, acc: &mut [i64]) {
@@ -58,44 +45,43 @@ impl Simd {
         }
     }
 
-    /// A3 for every key; None where the caller must take the reference.
+    /// A2 for every key: dot products of `q` and the keys at `rows[j * stride ..]`.
     #[inline]
-    pub(super) fn scores(self, dots: &[i64], q: Scale, k: &Scales, c: Scale, out: &mut [i32]) -> Option<()> {
+    pub(super) fn dots(self, q: &[i16], rows: &[i8], stride: usize, out: &mut [i32]) {
         match self.0 {
-            Kind::Portable => keys::scores(dots, q, k, c, out),
+            Kind::Portable => portable::dots(q, rows, stride, out),
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::scores(dots, q, k, c, out) },
+            Kind::Avx2 => unsafe { avx2::dots(q, rows, stride, out) },
         }
     }
 
-    /// A4's maximum over keys whose V mantissa is not zero.
+    /// [`keys::align`].
     #[inline]
-    pub(super) fn max_weighted(self, scores: &[i32], v: &Scales) -> Option<i64> {
+    pub(super) fn align(self, dots: &mut [i32], factors: &[u32], head_dim: usize) -> i32 {
         match self.0 {
-            Kind::Portable => keys::max_weighted(scores, v),
+            Kind::Portable => keys::align(dots, factors, head_dim),
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::max_weighted(scores, v) },
+            Kind::Avx2 => unsafe { avx2::align(dots, factors, head_dim) },
         }
     }
 
-    /// A5 and A6 for every key; None where the caller must take the reference.
+    /// [`keys::shares`].
     #[inline]
-    pub(super) fn weights(
+    pub(super) fn shares(
         self,
-        scores: &[i32],
-        max: i32,
-        v: &Scales,
-        r: Option<i32>,
-        p_bits: u8,
-        out: &mut [u32],
-    ) -> Option<u64> {
+        s: Shares,
+        aligned: &[i32],
+        factors: &[u32],
+        low: &mut [i16],
+        high: &mut [i16],
+    ) -> u64 {
         match self.0 {
-            Kind::Portable => keys::weights(scores, max, v, r, p_bits, out),
+            Kind::Portable => keys::shares(s, aligned, factors, low, high),
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => unsafe { avx2::weights(scores, max, v, r, p_bits, out) },
+            Kind::Avx2 => unsafe { avx2::shares(s, aligned, factors, low, high) },
         }
     }
 }

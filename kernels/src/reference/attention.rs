@@ -4,7 +4,7 @@
 use crate::{
     num::{Scale, bitlen, rsr, sat32},
     ops::{AttentionParams, KvSpan, QuantRows},
-    reference::exp2::exp2_neg,
+    reference::exp2::{exp2_neg, high},
     rows::{kv_record_len, kv_record_offset},
 };
 
@@ -24,41 +24,83 @@ pub fn dot(q: &[i16], k: &[i8]) -> i64 {
     q.iter().zip(k).map(|(q, k)| i64::from(*q) * i64::from(*k)).sum()
 }
 
-/// A3: the query's mantissa with the site's folded in, at most 16 bits.
-pub fn query_mantissa(q: Scale, c: Scale) -> i64 {
-    rsr(i64::from(q.m) * i64::from(c.m), 16)
+/// A3: the exponent of a scale as it counts for its unit; None for a mantissa of zero.
+pub fn exponent(s: Scale) -> Option<i16> {
+    (s.m != 0).then_some(s.e)
 }
 
-/// A3: score of a key in log2 units, Q16, from its dot product.
-pub fn score(dot: i64, q: Scale, k: Scale, c: Scale) -> i32 {
-    let shift = -(i32::from(q.e) + i32::from(k.e) + i32::from(c.e) + 32);
-    let m = query_mantissa(q, c) * i64::from(k.m);
-    sat32(rsr(dot.saturating_mul(m), shift))
+/// A3: `mantissa * 2^shift` cut to the unit: right by as much as the exponent lies below it, at most 31.
+fn in_unit(s: Scale, shift: u32, unit: Option<i16>) -> u32 {
+    // An exponent above the unit is there only where a claimed unit is too small.
+    let below = (i32::from(unit.unwrap_or(0)) - i32::from(s.e)).clamp(0, 31);
+    (u32::from(s.m) << shift) >> below
 }
 
-/// A4: the key's weighted score, whose maximum over keys with a V mantissa gives the unit; None where the V
-/// scale is zero.
-pub fn weighted_score(x: i32, v: Scale) -> Option<i64> {
-    (v.m != 0).then(|| i64::from(x) + ((i64::from(v.e) + 16) << 16))
+/// A3: a key's factor in the keys' unit, below 2^31.
+pub fn key_factor(k: Scale, unit: Option<i16>) -> i32 {
+    in_unit(k, 15, unit) as i32
 }
 
-/// A4: whole log2 units r of the largest weighted value, from its weighted score and the largest score.
-pub fn unit(max_weighted: i64, max: i32) -> i32 {
-    // |max_weighted - max| < 2^33 for any scores and scales; the clamp is for numbers that are neither.
-    let units = max_weighted.saturating_sub(i64::from(max)).saturating_add(0xffff) >> 16;
-    units.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
+/// A3: a value's factor in the values' unit, below 2^(p_bits + 9).
+pub fn value_factor(v: Scale, unit: Option<i16>, p_bits: u8) -> u32 {
+    in_unit(v, u32::from(p_bits) - 7, unit)
+}
+
+/// A4: how far a dot product is shifted up so that it fills 31 bits.
+pub fn dot_shift(head_dim: usize) -> u32 {
+    (17 - bitlen(head_dim as u64 - 1)) as u32
+}
+
+/// A4: what turns aligned dot products into scores: a factor, and the fraction bits that scores then have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueryFactor {
+    /// Factor, 0 or more.
+    pub c: i32,
+    /// Fraction bits, 1 to 31.
+    pub f: u32,
+}
+
+/// A4: the factor of a query head, from its scale, the site's and the keys' unit.
+pub fn query_factor(q: Scale, c: Scale, unit: Option<i16>, head_dim: usize) -> QueryFactor {
+    let m = u64::from(q.m) * u64::from(c.m);
+    let b = bitlen(m);
+    let exponents = i32::from(q.e) + i32::from(c.e) + i32::from(unit.unwrap_or(0));
+    let f = dot_shift(head_dim) as i32 - 18 - b - exponents;
+    // 31 bits, less where the scores are so small that their fraction bits would pass 31.
+    let c = ((m << (32 - b)) >> 1) >> (f - 31).clamp(0, 31);
+    QueryFactor {
+        c: c as i32,
+        f: f.clamp(1, 31) as u32,
+    }
+}
+
+/// A4: a dot product times its key's factor, at most 2^30.
+pub fn aligned(dot: i64, key_factor: i32, head_dim: usize) -> i32 {
+    let dot = sat32(dot.saturating_mul(1 << dot_shift(head_dim)));
+    ((i64::from(dot) * i64::from(key_factor)) >> 32) as i32
+}
+
+/// A4: score of a key in log2 units from its aligned dot product, rounded up; below 2^29.
+pub fn score(aligned: i32, q: QueryFactor) -> i32 {
+    -((i64::from(aligned) * -i64::from(q.c)) >> 32) as i32
 }
 
 /// A5: a key's share of Z.
-pub fn exp(x: i32, max: i32) -> u32 {
-    exp2_neg((i64::from(max) - i64::from(x)).unsigned_abs())
+pub fn exp(x: i32, max: i32, q: QueryFactor) -> u32 {
+    // Never below zero where `max` is the largest; a claimed one may be anything.
+    let z = (i64::from(max) - i64::from(x)).max(0);
+    exp2_neg(z.unsigned_abs(), q.f)
 }
 
-/// A6: a key's probability times its V scale, in units of 2^(r - p_bits).
-pub fn weight(e: u32, v: Scale, r: i32, p_bits: u8) -> u32 {
-    let w = rsr(i64::from(e) * i64::from(v.m), 16);
-    let shift = r.saturating_add(15 - i32::from(v.e) - i32::from(p_bits));
-    rsr(w, shift).min((1 << p_bits) - 1) as u32
+/// A6: what is added below a weight's last bit before it is cut, by the key's position.
+pub const fn dither(key: u32) -> u32 {
+    key.wrapping_mul(159) & 255
+}
+
+/// A6: a key's probability times its V scale, in `p_bits` bits.
+pub fn weight(e: u32, value_factor: u32, key: u32, p_bits: u8) -> u32 {
+    let fine = u64::from(high(e, value_factor)) + u64::from(dither(key));
+    ((fine >> 8) as u32).min((1 << p_bits) - 1)
 }
 
 /// A7: a piece of the sum over keys of weight times value, for one element of the head.
@@ -79,11 +121,11 @@ pub fn reciprocal(z: u64) -> (i64, i32) {
     (rsr((1 << 62) / zs, 16), b)
 }
 
-/// A9: one element of the head's output; `r` is None where every V scale is zero, which gives 0.
-pub fn finish(acc: i64, z: u64, r: Option<i32>, p_bits: u8, f_out: u8) -> i32 {
-    let Some(r) = r else { return 0 };
+/// A9: one element of the head's output; no `unit` where every V scale is zero, which gives 0.
+pub fn finish(acc: i64, z: u64, unit: Option<i16>, p_bits: u8, f_out: u8) -> i32 {
+    let Some(unit) = unit else { return 0 };
     let (rc, b) = reciprocal(z);
-    let shift = (i32::from(p_bits) + b - 16 - i32::from(f_out)).saturating_sub(r);
+    let shift = i32::from(p_bits) + b - 32 - i32::from(f_out) - i32::from(unit);
     sat32(rsr(acc.saturating_mul(rc), shift))
 }
 
@@ -101,12 +143,18 @@ pub fn cached(row: &[u8], head: usize, head_dim: usize, value: bool) -> (&[i8], 
 pub struct HeadSums {
     /// First visible position.
     pub lo: u32,
+    /// Unit of the keys, None where every K scale is zero.
+    pub k_unit: Option<i16>,
+    /// Unit of the values, None where every V scale is zero.
+    pub v_unit: Option<i16>,
+    /// The query's factor.
+    pub factor: QueryFactor,
     /// Scores of the visible keys.
     pub scores: Vec<i32>,
     /// Largest score.
     pub max: i32,
-    /// Unit, None where every V scale is zero.
-    pub r: Option<i32>,
+    /// Shares of Z of the visible keys.
+    pub exps: Vec<u32>,
     /// Weights of the visible keys.
     pub weights: Vec<u32>,
     /// Sum of the keys' shares.
@@ -125,35 +173,32 @@ pub fn head_sums(
 ) -> HeadSums {
     let len = (rows.len() / row_len) as u32;
     let (lo, n) = visible(pos, len, p.causal, p.window);
-    let row = |j: u32| &rows[j as usize * row_len..(j as usize + 1) * row_len];
-    let v_scales: Vec<Scale> = (lo..n)
-        .map(|j| cached(row(j), kv_head, p.head_dim, true).1)
-        .collect();
+    let record = |j: u32, value| cached(&rows[j as usize * row_len..], kv_head, p.head_dim, value);
+    let k_unit = (lo..n).filter_map(|j| exponent(record(j, false).1)).max();
+    let v_unit = (lo..n).filter_map(|j| exponent(record(j, true).1)).max();
+    let factor = query_factor(q_scale, p.scale, k_unit, p.head_dim);
     let scores: Vec<i32> = (lo..n)
         .map(|j| {
-            let (k, k_scale) = cached(row(j), kv_head, p.head_dim, false);
-            score(dot(q, k), q_scale, k_scale, p.scale)
+            let (k, k_scale) = record(j, false);
+            let y = aligned(dot(q, k), key_factor(k_scale, k_unit), p.head_dim);
+            score(y, factor)
         })
         .collect();
     let max = scores.iter().copied().max().unwrap_or(0);
-    let r = scores
-        .iter()
-        .zip(&v_scales)
-        .filter_map(|(x, v)| weighted_score(*x, *v))
-        .max()
-        .map(|w| unit(w, max));
-    let exps: Vec<u32> = scores.iter().map(|x| exp(*x, max)).collect();
-    let weights = exps
-        .iter()
-        .zip(&v_scales)
-        .map(|(e, v)| r.map_or(0, |r| weight(*e, *v, r, p.p_bits)))
+    let exps: Vec<u32> = scores.iter().map(|x| exp(*x, max, factor)).collect();
+    let weights = (lo..n)
+        .zip(&exps)
+        .map(|(j, e)| weight(*e, value_factor(record(j, true).1, v_unit, p.p_bits), j, p.p_bits))
         .collect();
     HeadSums {
         lo,
+        k_unit,
+        v_unit,
+        factor,
         max,
-        r,
         weights,
         z: exps.iter().map(|e| u64::from(*e)).sum(),
+        exps,
         scores,
     }
 }
@@ -179,7 +224,7 @@ pub fn attention_head(
         }
     }
     for (o, a) in out.iter_mut().zip(&acc) {
-        *o = finish(*a, sums.z, sums.r, p.p_bits, p.f_out);
+        *o = finish(*a, sums.z, sums.v_unit, p.p_bits, p.f_out);
     }
 }
 
@@ -221,16 +266,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_step_is_total(d: i64, q in scale(), k in scale(), c in scale(), v in scale(),
-                               max: i32, z: u64, acc: i64, f_out: u8) {
-            let x = score(d, q, k, c);
-            let max = max.max(x);
-            let r = weighted_score(x, v).map(|w| unit(w, max));
+        fn every_step_is_total(d: i64, q in scale(), k in scale(), c in scale(), v in scale(), k_unit: Option<i16>,
+                               v_unit: Option<i16>, max: i32, z: u64, acc: i64, f_out: u8, key: u32, dim in 1usize..=1024) {
+            let factor = query_factor(q, c, k_unit, dim);
+            prop_assert!(factor.c >= 0 && (1..=31).contains(&factor.f));
+            let y = aligned(d, key_factor(k, k_unit), dim);
+            prop_assert!(y.unsigned_abs() <= 1 << 30);
+            let x = score(y, factor);
+            prop_assert!(x.unsigned_abs() <= 1 << 29);
             for p_bits in [15, 23] {
-                let w = weight(exp(x, max), v, r.unwrap_or(0), p_bits);
-                prop_assert!(w < 1 << p_bits);
-                finish(acc, z, r, p_bits, f_out);
+                let f = value_factor(v, v_unit, p_bits);
+                prop_assert!(u64::from(f) < 1 << (p_bits + 9));
+                prop_assert!(weight(exp(x, max, factor), f, key, p_bits) < 1 << p_bits);
+                finish(acc, z, v_unit, p_bits, f_out);
             }
+        }
+
+        #[test]
+        fn true_units_and_maxima_need_no_clamp(x in -(1i32 << 29)..1 << 29, below in 0i32..1 << 30, f in 1u32..=31,
+                                               v in scale(), above in 0i16..40, key: u32, wide: bool) {
+            let p_bits = if wide { 23 } else { 15 };
+            let factor = QueryFactor { c: 1, f };
+            let e = exp(x, x.saturating_add(below), factor);
+            prop_assert!(e <= crate::reference::exp2::ONE);
+            let fine = high(e, value_factor(v, Some(v.e.saturating_add(above)), p_bits)) + dither(key);
+            prop_assert!(fine >> 8 < 1 << p_bits);
         }
 
         #[test]

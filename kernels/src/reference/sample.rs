@@ -27,7 +27,7 @@ pub fn inverse_temperature(temperature_q16: u32) -> u64 {
 pub fn probability(logit: i32, max: i32, inv_temp: u64, f: u8) -> u32 {
     let d = u128::from((i64::from(max) - i64::from(logit)).max(0).unsigned_abs());
     let z = (d * u128::from(inv_temp)) >> (16 + u32::from(f.min(30)));
-    exp2_neg(z.min(1 << 32) as u64)
+    exp2_neg(z.min(1 << 32) as u64, 16)
 }
 
 /// S4: a kept set's last member in the order (probability down, id up).

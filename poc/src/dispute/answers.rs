@@ -7,7 +7,7 @@ use bitai_kernels::{
     program::SiteId,
     program_check::Shape,
     reference::{
-        attention::{finish, pv_partial, unit, visible},
+        attention::{finish, pv_partial, visible},
         sample::{draw, point},
     },
 };
@@ -307,11 +307,12 @@ impl Judge {
         let Op::Attention { p_bits, f_out, .. } = *self.op(at.site)? else {
             return Err(DisputeError::Kind("only attention has keys"));
         };
-        let inside = range.contains(&a.max.at) && a.weighted.is_none_or(|w| range.contains(&w.at));
-        // No weighted score lies outside (rule A4).
-        let bounded = a.weighted.is_none_or(|w| w.value.unsigned_abs() < 1 << 33);
-        if !inside || !bounded {
-            return Err(DisputeError::Answer("a maximum outside its keys or its type"));
+        let inside = [a.k_unit, a.v_unit]
+            .iter()
+            .flatten()
+            .all(|u| range.contains(&u.at));
+        if !inside || !range.contains(&a.max.at) {
+            return Err(DisputeError::Answer("a maximum outside its keys"));
         }
         let count = range.end - range.start;
         if a.parts.len() != count.div_ceil(part_len(count)) as usize {
@@ -324,9 +325,9 @@ impl Judge {
             })
         });
         let total = total.ok_or(DisputeError::Answer("parts larger than any sum can be"))?;
-        let r = a.weighted.map(|w| unit(w.value, a.max.value));
+        let unit = a.v_unit.map(|u| u.value);
         let bytes = self.element(at.pos, at.site, Side::Data, at.element)?;
-        if finish(total.acc, total.z, r, p_bits, f_out).to_le_bytes() != bytes {
+        if finish(total.acc, total.z, unit, p_bits, f_out).to_le_bytes() != bytes {
             return Err(DisputeError::Answer(
                 "parts that do not give the published element",
             ));

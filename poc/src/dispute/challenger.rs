@@ -8,7 +8,7 @@ use super::{
     answers::row_values,
     inner::{Side, SiteRow, is_whole_row},
     levels::{linear_parts, next_height, part_len, part_of, quant_block},
-    msg::{At, DrawFault, GroupAnswer, KeysAnswer},
+    msg::{At, DrawFault, GroupAnswer, KeyOpening, KeysAnswer, KvSide},
     player::{HeadKeys, tree_node},
     published::Published,
 };
@@ -394,30 +394,35 @@ impl<R: Regenerate> Challenger<R> {
     }
 }
 
-/// Builds one of the four accusations about a maximum.
-type MaxAccusation = fn(At, Box<super::msg::KeyOpening>) -> Accusation;
+/// Builds an accusation about a head's unit or largest score from the key that shows it.
+type KeyAccusation = Box<dyn FnOnce(At, Box<KeyOpening>) -> Accusation>;
 
-/// Which published maximum of a head is wrong, the key that shows it, and how to say so.
-fn wrong_max(mine: &HeadKeys, theirs: &KeysAnswer) -> Option<(u32, MaxAccusation)> {
-    let score = |key: u32| mine.scores.get(key.checked_sub(mine.lo)? as usize).copied();
-    let weighted = |key: u32| {
-        mine.weighted_scores
-            .get(key.checked_sub(mine.lo)? as usize)
-            .copied()?
-    };
-    if score(theirs.max.at) != Some(theirs.max.value) {
-        return Some((theirs.max.at, |at, key| Accusation::MaxNotAttained { at, key }));
-    }
-    if mine.max.value > theirs.max.value {
-        return Some((mine.max.at, |at, key| Accusation::MaxExceeded { at, key }));
-    }
-    match (mine.weighted, theirs.weighted) {
-        (_, Some(t)) if weighted(t.at) != Some(t.value) => {
-            Some((t.at, |at, key| Accusation::WeightedNotAttained { at, key }))
+/// Which published unit or maximum of a head is wrong, the key that shows it, and how to say so. The units come
+/// first: the scores are made with that of the keys.
+fn wrong_max(mine: &HeadKeys, theirs: &KeysAnswer) -> Option<(u32, KeyAccusation)> {
+    let index = |key: u32| key.checked_sub(mine.lo).map(|i| i as usize);
+    let exponent = |key: u32, side: KvSide| mine.exponents.get(index(key)?)?[side as usize];
+    let score = |key: u32| mine.scores.get(index(key)?).copied();
+    for (side, my) in [(KvSide::K, mine.k_unit), (KvSide::V, mine.v_unit)] {
+        match (my, theirs.unit(side)) {
+            (_, Some(t)) if exponent(t.at, side) != Some(t.value) => {
+                let make = move |at, key| Accusation::UnitNotAttained { at, side, key };
+                return Some((t.at, Box::new(make)));
+            }
+            (Some(m), t) if t.is_none_or(|t| m.value > t.value) => {
+                let make = move |at, key| Accusation::UnitExceeded { at, side, key };
+                return Some((m.at, Box::new(make)));
+            }
+            _ => {}
         }
-        (Some(m), t) if t.is_none_or(|t| m.value > t.value) => {
-            Some((m.at, |at, key| Accusation::WeightedExceeded { at, key }))
-        }
-        _ => None,
     }
+    let their = theirs.max;
+    if score(their.at) != Some(their.value) {
+        let make = |at, key| Accusation::MaxNotAttained { at, key };
+        return Some((their.at, Box::new(make)));
+    }
+    (mine.max.value > their.value).then(|| {
+        let make = |at, key| Accusation::MaxExceeded { at, key };
+        (mine.max.at, Box::new(make) as KeyAccusation)
+    })
 }

@@ -156,12 +156,14 @@ impl Answer {
             Answer::Piece(bytes) => b.list(bytes, |b, x| b.raw(&[*x])),
             Answer::Sum(parts) => b.list(parts, |b, p| b.raw(&p.to_le_bytes())),
             Answer::Keys(a) => {
+                for unit in [a.k_unit, a.v_unit] {
+                    b.option(unit.as_ref(), |b, u| {
+                        b.raw(&u.value.to_le_bytes());
+                        b.word(u.at);
+                    });
+                }
                 b.raw(&a.max.value.to_le_bytes());
                 b.word(a.max.at);
-                b.option(a.weighted.as_ref(), |b, w| {
-                    b.raw(&w.value.to_le_bytes());
-                    b.word(w.at);
-                });
                 b.list(&a.parts, |b, p| {
                     b.raw(&p.acc.to_le_bytes());
                     b.raw(&p.z.to_le_bytes());

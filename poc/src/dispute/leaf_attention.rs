@@ -1,9 +1,11 @@
-//! The leaves of attention: one key's score, its share, and the two maxima of a head.
+//! The leaves of attention: one key's score and share, and the units and the largest score of a head.
 
 use bitai_kernels::{
     Op,
     num::Scale,
-    reference::attention::{dot, exp, score, unit, weight, weighted_score},
+    reference::attention::{
+        QueryFactor, aligned, dot, exp, exponent, key_factor, query_factor, score, value_factor, weight,
+    },
     rows::{kv_record_len, kv_record_offset},
 };
 
@@ -12,17 +14,37 @@ use super::{
     inner::{Side, quant_from_bytes},
     leaf::Step,
     levels::{part_len, part_of},
-    msg::{At, KeyOpening, KeyShare, one_scale},
+    msg::{At, KeyOpening, KeyShare, KeysAnswer, KvSide, one_scale},
 };
 
-/// What one opened key gives: its score and V.
+/// What one opened key gives: its score by the published unit, and V.
 struct Key {
     score: i32,
+    factor: QueryFactor,
+    k_scale: Scale,
     v_scale: Scale,
     value: i8,
 }
 
+impl Key {
+    /// The exponent that counts for a unit.
+    fn exponent(&self, side: KvSide) -> Option<i16> {
+        exponent(match side {
+            KvSide::K => self.k_scale,
+            KvSide::V => self.v_scale,
+        })
+    }
+}
+
 impl Judge {
+    /// What the defendant published of a head.
+    fn head(&self, at: At) -> Result<&KeysAnswer, DisputeError> {
+        self.published
+            .keys
+            .get(&at)
+            .ok_or(DisputeError::Unpublished("the sums over keys"))
+    }
+
     /// Opens a key's record under the claimed root and the query's head, and scores it.
     fn open_key(&self, at: At, key: &KeyOpening) -> Result<Key, DisputeError> {
         let Op::Attention {
@@ -67,16 +89,18 @@ impl Judge {
         let q_scale = self.range_bytes(input, &commit, Side::Scales, &key.q_scale, head..head + 1)?;
         let k_ints: Vec<i8> = k[..d].iter().map(|b| b.cast_signed()).collect();
         let q_ints = quant_from_bytes(self.planes(input), &q);
+        let k_unit = self.head(at)?.k_unit.map(|u| u.value);
+        let k_scale = one_scale(&k[d..]);
+        let site_scale = Scale {
+            m: scale_m,
+            e: scale_e,
+        };
+        let factor = query_factor(one_scale(&q_scale), site_scale, k_unit, d);
+        let y = aligned(dot(&q_ints, &k_ints), key_factor(k_scale, k_unit), d);
         Ok(Key {
-            score: score(
-                dot(&q_ints, &k_ints),
-                one_scale(&q_scale),
-                one_scale(&k[d..]),
-                Scale {
-                    m: scale_m,
-                    e: scale_e,
-                },
-            ),
+            score: score(y, factor),
+            factor,
+            k_scale,
             v_scale: one_scale(&v[d..]),
             value: v[element].cast_signed(),
         })
@@ -87,11 +111,7 @@ impl Judge {
         let Op::Attention { p_bits, .. } = *self.op(at.site)? else {
             return Err(DisputeError::Kind("not an attention"));
         };
-        let head = self
-            .published
-            .keys
-            .get(&at)
-            .ok_or(DisputeError::Unpublished("the sums over keys"))?;
+        let head = self.head(at)?;
         let opened = self.open_key(at, key)?;
         let range = self.keys_range(at)?;
         let len = part_len(range.end - range.start);
@@ -103,60 +123,54 @@ impl Judge {
             .get(&(at, part))
             .and_then(|p| p.get(in_part))
             .ok_or(DisputeError::Unpublished("the part with this key"))?;
-        let share = exp(opened.score, head.max.value);
+        let share = exp(opened.score, head.max.value, opened.factor);
+        let factor = value_factor(opened.v_scale, head.v_unit.map(|u| u.value), p_bits);
         let right = KeyShare {
             exp: share,
-            weight: head.weighted.map_or(0, |w| {
-                weight(share, opened.v_scale, unit(w.value, head.max.value), p_bits)
-            }),
+            weight: weight(share, factor, key.key, p_bits),
             value: opened.value,
         };
         Ok((right == *claimed, "one key's probability and value"))
     }
 
-    /// "Not attained": whether the published maximum is that of its own key.
-    pub(super) fn max_attained(&self, at: At, key: &KeyOpening, weighted: bool) -> Step {
-        let head = self
-            .published
-            .keys
-            .get(&at)
-            .ok_or(DisputeError::Unpublished("the sums over keys"))?;
+    /// "Not attained": whether the published largest score is that of its own key.
+    pub(super) fn max_attained(&self, at: At, key: &KeyOpening) -> Step {
+        let max = self.head(at)?.max;
         let opened = self.open_key(at, key)?;
-        if weighted {
-            let max = head
-                .weighted
-                .ok_or(DisputeError::Kind("no weighted maximum is published"))?;
-            if max.at != key.key {
-                return Err(DisputeError::Kind("the opened key is not the published one"));
-            }
-            let right = weighted_score(opened.score, opened.v_scale) == Some(max.value);
-            return Ok((right, "the largest weighted score is attained"));
-        }
-        if head.max.at != key.key {
+        if max.at != key.key {
             return Err(DisputeError::Kind("the opened key is not the published one"));
         }
-        Ok((opened.score == head.max.value, "the largest score is attained"))
+        Ok((opened.score == max.value, "the largest score is attained"))
     }
 
-    /// "Exceeded by j": whether the published maximum bounds another key.
-    pub(super) fn max_bounds(&self, at: At, key: &KeyOpening, weighted: bool) -> Step {
-        let head = self
-            .published
-            .keys
-            .get(&at)
-            .ok_or(DisputeError::Unpublished("the sums over keys"))?;
+    /// "Exceeded by j": whether the published largest score bounds another key.
+    pub(super) fn max_bounds(&self, at: At, key: &KeyOpening) -> Step {
+        let max = self.head(at)?.max;
         let opened = self.open_key(at, key)?;
-        if weighted {
-            let right = match (weighted_score(opened.score, opened.v_scale), head.weighted) {
-                (None, _) => true,
-                (Some(_), None) => false,
-                (Some(score), Some(max)) => score <= max.value,
-            };
-            return Ok((right, "the largest weighted score bounds every key"));
+        Ok((opened.score <= max.value, "the largest score bounds every key"))
+    }
+
+    /// "Not attained": whether a published unit is the exponent of its own key's scale.
+    pub(super) fn unit_attained(&self, at: At, side: KvSide, key: &KeyOpening) -> Step {
+        let unit = self
+            .head(at)?
+            .unit(side)
+            .ok_or(DisputeError::Kind("no such unit is published"))?;
+        let opened = self.open_key(at, key)?;
+        if unit.at != key.key {
+            return Err(DisputeError::Kind("the opened key is not the published one"));
         }
+        let right = opened.exponent(side) == Some(unit.value);
+        Ok((right, "a unit is the exponent of its key's scale"))
+    }
+
+    /// "Exceeded by j": whether a published unit bounds another key's exponent.
+    pub(super) fn unit_bounds(&self, at: At, side: KvSide, key: &KeyOpening) -> Step {
+        let unit = self.head(at)?.unit(side).map(|u| u.value);
+        let opened = self.open_key(at, key)?;
         Ok((
-            opened.score <= head.max.value,
-            "the largest score bounds every key",
+            opened.exponent(side) <= unit,
+            "a unit bounds every key's exponent",
         ))
     }
 }

@@ -97,8 +97,8 @@ impl Judge {
             }
             Accusation::MaxNotAttained { at, .. }
             | Accusation::MaxExceeded { at, .. }
-            | Accusation::WeightedNotAttained { at, .. }
-            | Accusation::WeightedExceeded { at, .. } => keys(*at),
+            | Accusation::UnitNotAttained { at, .. }
+            | Accusation::UnitExceeded { at, .. } => keys(*at),
             Accusation::AbsMaxNotAttained { at, .. }
             | Accusation::AbsMaxExceeded { at, .. }
             | Accusation::GroupScale { at }

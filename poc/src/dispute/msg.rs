@@ -147,10 +147,12 @@ pub struct KeyShare {
 /// What an attention's element is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysAnswer {
+    /// Unit of the keys: the largest exponent of their scales; none where every K scale is zero.
+    pub k_unit: Option<Max<i16>>,
+    /// Unit of the values; none where every V scale is zero.
+    pub v_unit: Option<Max<i16>>,
     /// Largest score.
     pub max: Max<i32>,
-    /// Largest weighted score; none where every V scale is zero.
-    pub weighted: Option<Max<i64>>,
     /// The sums of each part of the keys.
     pub parts: Vec<KeySums>,
 }
@@ -254,6 +256,31 @@ pub enum Answer {
     DrawPart(Vec<DrawSums>),
 }
 
+impl KeysAnswer {
+    /// A published unit.
+    pub fn unit(&self, side: KvSide) -> Option<Max<i16>> {
+        match side {
+            KvSide::K => self.k_unit,
+            KvSide::V => self.v_unit,
+        }
+    }
+
+    /// Bytes on the wire.
+    fn size(&self) -> usize {
+        let unit = |u: Option<Max<i16>>| 1 + u.map_or(0, |_| 6);
+        unit(self.k_unit) + unit(self.v_unit) + 8 + self.parts.len() * 16
+    }
+}
+
+/// Which half of a cached row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KvSide {
+    /// Keys.
+    K,
+    /// Values.
+    V,
+}
+
 impl Answer {
     /// Bytes on the wire, with the 32 that name the ask.
     pub fn size(&self) -> usize {
@@ -266,7 +293,7 @@ impl Answer {
             Answer::Unit(sites) => sites.iter().map(SiteCommit::size).sum(),
             Answer::Piece(bytes) => bytes.len(),
             Answer::Sum(parts) => parts.len() * 8,
-            Answer::Keys(a) => 8 + 1 + a.weighted.map_or(0, |_| 12) + a.parts.len() * 16,
+            Answer::Keys(a) => a.size(),
             Answer::KeyPart(keys) => keys.len() * 9,
             Answer::Group(_) => 16,
             Answer::Draw(a) => 8 + 8 + 8 + 4 + a.parts.len() * DrawSums::SIZE,
@@ -388,17 +415,21 @@ pub enum Accusation {
         /// The key that exceeds it.
         key: Box<KeyOpening>,
     },
-    /// The published largest weighted score is not that of its key.
-    WeightedNotAttained {
+    /// A published unit of the keys or values is not the exponent of its key's scale.
+    UnitNotAttained {
         /// The element.
         at: At,
+        /// Which unit.
+        side: KvSide,
         /// That key.
         key: Box<KeyOpening>,
     },
-    /// A key's weighted score exceeds the published one.
-    WeightedExceeded {
+    /// The exponent of a key's scale exceeds the published unit.
+    UnitExceeded {
         /// The element.
         at: At,
+        /// Which unit.
+        side: KvSide,
         /// The key that exceeds it.
         key: Box<KeyOpening>,
     },
@@ -516,9 +547,10 @@ impl Accusation {
             } => 12 + x_scales.size() + w_scale.size() + bias.as_ref().map_or(0, TensorOpening::size),
             Accusation::Key { key: k, .. }
             | Accusation::MaxNotAttained { key: k, .. }
-            | Accusation::MaxExceeded { key: k, .. }
-            | Accusation::WeightedNotAttained { key: k, .. }
-            | Accusation::WeightedExceeded { key: k, .. } => 12 + key(k),
+            | Accusation::MaxExceeded { key: k, .. } => 12 + key(k),
+            Accusation::UnitNotAttained { key: k, .. } | Accusation::UnitExceeded { key: k, .. } => {
+                13 + key(k)
+            }
             Accusation::AbsMaxNotAttained { block, .. } | Accusation::AbsMaxExceeded { block, .. } => {
                 13 + block.size()
             }

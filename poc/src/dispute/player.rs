@@ -8,7 +8,7 @@ use bitai_kernels::{
     program::{SiteId, Weight},
     program_check::Shape,
     reference::{
-        attention::{cached, exp, head_sums, weighted_score},
+        attention::{cached, exponent, head_sums},
         linear::{GROUP, dot_segment},
         quant::wht,
         sample::{Threshold, inverse_temperature, probability, threshold},
@@ -74,11 +74,13 @@ pub(super) fn attention_params(op: &Op) -> Option<AttentionParams> {
 
 /// All that one head's sums are made of, by key from `lo`.
 pub(super) struct HeadKeys {
+    pub(super) k_unit: Option<Max<i16>>,
+    pub(super) v_unit: Option<Max<i16>>,
     pub(super) max: Max<i32>,
-    pub(super) weighted: Option<Max<i64>>,
     pub(super) lo: u32,
     pub(super) scores: Vec<i32>,
-    pub(super) weighted_scores: Vec<Option<i64>>,
+    /// Each key's exponents: K, V.
+    pub(super) exponents: Vec<[Option<i16>; 2]>,
     pub(super) shares: Vec<KeyShare>,
 }
 
@@ -176,8 +178,9 @@ impl<R: Regenerate> Player<R> {
             Ask::Keys { pos, site, element } => {
                 let head = self.head_keys(At { pos, site, element })?;
                 Answer::Keys(KeysAnswer {
+                    k_unit: head.k_unit,
+                    v_unit: head.v_unit,
                     max: head.max,
-                    weighted: head.weighted,
                     parts: head.parts(),
                 })
             }
@@ -310,26 +313,31 @@ impl<R: Regenerate> Player<R> {
         let row_len = rows.len() / (at.pos as usize + 1);
         let q = &data[head * d..(head + 1) * d];
         let sums = head_sums(p, q, scales[head], kv_head, at.pos, &rows, row_len);
-        let value = |key: u32| cached(&rows[key as usize * row_len..], kv_head, d, true);
+        let record = |key: u32, value| cached(&rows[key as usize * row_len..], kv_head, d, value);
         let keys = || sums.lo..;
-        let weighted_scores: Vec<Option<i64>> = keys()
-            .zip(&sums.scores)
-            .map(|(j, x)| weighted_score(*x, value(j).1))
+        let exponents: Vec<[Option<i16>; 2]> = keys()
+            .take(sums.scores.len())
+            .map(|j| [false, true].map(|value| exponent(record(j, value).1)))
             .collect();
+        let unit = |side: usize| {
+            let present = keys().zip(&exponents).filter_map(|(j, e)| Some((j, e[side]?)));
+            first_max(present)
+        };
         let shares = keys()
-            .zip(sums.scores.iter().zip(&sums.weights))
-            .map(|(j, (x, weight))| KeyShare {
-                exp: exp(*x, sums.max),
+            .zip(sums.exps.iter().zip(&sums.weights))
+            .map(|(j, (exp, weight))| KeyShare {
+                exp: *exp,
                 weight: *weight,
-                value: value(j).0[element],
+                value: record(j, true).0[element],
             })
             .collect();
         Ok(HeadKeys {
             max: first_max(keys().zip(sums.scores.iter().copied()))
                 .ok_or(DisputeError::Kind("no key is visible"))?,
-            weighted: first_max(keys().zip(&weighted_scores).filter_map(|(j, w)| Some((j, (*w)?)))),
+            k_unit: unit(0),
+            v_unit: unit(1),
             lo: sums.lo,
-            weighted_scores,
+            exponents,
             shares,
             scores: sums.scores,
         })

@@ -2,13 +2,13 @@
 //! conviction. A defendant here answers honestly about its faulty run but for one number.
 
 use bitai_kernels::reference::{
-    attention::{finish, unit},
+    attention::finish,
     sample::{draw, point},
 };
 
 use super::{
     inner::SiteRow,
-    msg::{At, KeySums, KeysAnswer, Max},
+    msg::{At, KeySums, KeysAnswer, KvSide, Max},
     *,
 };
 
@@ -21,12 +21,12 @@ pub(super) enum Lie {
     MaxUp,
     /// ... too small.
     MaxDown,
-    /// The largest weighted score: too large.
-    WeightedUp,
+    /// The unit of the keys or values: too large.
+    UnitUp(KvSide),
     /// ... too small.
-    WeightedDown,
+    UnitDown(KvSide),
     /// ... not there at all.
-    WeightedNone,
+    UnitNone(KvSide),
     /// A part of a linear's sum.
     LinearPart,
     /// A group's absmax: too large.
@@ -49,6 +49,14 @@ pub(super) enum Lie {
     DrawThreshold,
 }
 
+/// A published unit, to lie about.
+fn unit(a: &mut KeysAnswer, side: KvSide) -> &mut Option<Max<i16>> {
+    match side {
+        KvSide::K => &mut a.k_unit,
+        KvSide::V => &mut a.v_unit,
+    }
+}
+
 struct Fudge<R> {
     player: Player<R>,
     lie: Lie,
@@ -57,7 +65,7 @@ struct Fudge<R> {
 }
 
 /// The sum that makes a head's element come out as published.
-fn acc_for(target: i32, z: u64, r: Option<i32>, p_bits: u8, f_out: u8) -> i64 {
+fn acc_for(target: i32, z: u64, r: Option<i16>, p_bits: u8, f_out: u8) -> i64 {
     let (mut lo, mut hi) = (-(1i64 << 46), 1i64 << 46);
     while lo < hi {
         let mid = lo + (hi - lo) / 2;
@@ -93,18 +101,18 @@ impl<R: Regenerate> Fudge<R> {
                     at: j,
                 };
             }
-            Lie::WeightedUp => a.weighted.as_mut().unwrap().value += 1,
-            Lie::WeightedDown => {
-                let j = lower(a.weighted.unwrap().at);
-                a.weighted = Some(Max {
-                    value: head.weighted_scores[i(j)].unwrap(),
-                    at: j,
-                });
+            Lie::UnitUp(side) => unit(&mut a, side).as_mut().unwrap().value += 1,
+            Lie::UnitDown(side) => {
+                // The exponent of another key that has a smaller one.
+                let top = a.unit(side).unwrap().value;
+                let exponents = head.exponents.iter().map(|e| e[side as usize].unwrap());
+                let (at, value) = (head.lo..).zip(exponents).find(|(_, e)| *e < top).unwrap();
+                *unit(&mut a, side) = Some(Max { value, at });
             }
-            Lie::WeightedNone => a.weighted = None,
+            Lie::UnitNone(side) => *unit(&mut a, side) = None,
             _ => {}
         }
-        let r = a.weighted.map(|w| unit(w.value, a.max.value));
+        let r = a.v_unit.map(|u| u.value);
         let z = a.parts.iter().map(|p| p.z).sum();
         let rows = self.player.rows(at.pos).unwrap();
         let Some(SiteRow::Acts(v)) = rows.row(at.site) else {
@@ -240,24 +248,58 @@ fn wrong_element(model: &Model, job: &Job, site: u32, pos: u32, element: usize) 
     })
 }
 
+/// An element at position 9 of a head whose keys have more than one exponent.
+fn uneven(model: &Model, job: &Job, site: u32, side: KvSide) -> Option<u32> {
+    let Op::Attention { heads, head_dim, .. } = model.program.sites[site as usize].op else {
+        panic!("not an attention");
+    };
+    let mut honest = model.decode(job, &job.input_ids, None);
+    (0..heads).map(|h| h * head_dim + 5).find(|element| {
+        let at = At {
+            pos: 9,
+            site,
+            element: *element,
+        };
+        let exponents = honest.head_keys(at).unwrap().exponents;
+        let all = exponents.iter().filter_map(|e| e[side as usize]);
+        all.clone().min() != all.max()
+    })
+}
+
 #[test]
 fn convicts_lies_about_an_attention() {
+    let (attained, bounds) = (
+        "a unit is the exponent of its key's scale",
+        "a unit bounds every key's exponent",
+    );
     let model = Model::new(2);
     let job = small(&model, Sampler::GREEDY);
+    let mut uneven_heads = [0; 2];
     for layer in [0, 1] {
         let site = model.sites(Some(layer), "attention")[0];
         for (lie, by) in [
             (Lie::KeySum, "one key's probability and value"),
             (Lie::MaxUp, "the largest score is attained"),
             (Lie::MaxDown, "the largest score bounds every key"),
-            (Lie::WeightedUp, "the largest weighted score is attained"),
-            (Lie::WeightedDown, "the largest weighted score bounds every key"),
+            (Lie::UnitUp(KvSide::K), attained),
+            (Lie::UnitUp(KvSide::V), attained),
+            (Lie::UnitNone(KvSide::K), bounds),
         ] {
             let player = wrong_element(&model, &job, site, 9, 37);
             let game = play_lie(&model, &job, player, lie);
             assert_eq!(step(&game), Some((true, by)), "{lie:?}: {game:#?}");
         }
-        // Without any weighted score the element is 0; say that it was.
+        for side in [KvSide::K, KvSide::V] {
+            // A head whose keys do not all have the same exponent.
+            let Some(element) = uneven(&model, &job, site, side) else {
+                continue;
+            };
+            uneven_heads[side as usize] += 1;
+            let player = wrong_element(&model, &job, site, 9, element as usize);
+            let game = play_lie(&model, &job, player, Lie::UnitDown(side));
+            assert_eq!(step(&game), Some((true, bounds)), "{side:?}: {game:#?}");
+        }
+        // Without a unit of the values the element is 0; say that it was.
         let out = model.sites(Some(1), "out")[0] as usize;
         let player = tampered(&model, &job, 9, move |rows| {
             if let Some(SiteRow::Acts(v)) = rows.0[site as usize].as_mut() {
@@ -267,10 +309,10 @@ fn convicts_lies_about_an_attention() {
                 v[0] += 1;
             }
         });
-        let game = play_lie(&model, &job, player, Lie::WeightedNone);
-        let by = "the largest weighted score bounds every key";
-        assert_eq!(step(&game), Some((true, by)), "{game:#?}");
+        let game = play_lie(&model, &job, player, Lie::UnitNone(KvSide::V));
+        assert_eq!(step(&game), Some((true, bounds)), "{game:#?}");
     }
+    assert!(uneven_heads.iter().all(|n| *n > 0), "{uneven_heads:?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{
     inner::Side,
     levels::quant_block,
-    msg::{At, DrawFault},
+    msg::{At, DrawFault, KvSide},
     *,
 };
 
@@ -158,15 +158,19 @@ fn clears_every_accusation_about_an_attention() {
             };
             make(&|key| Accusation::Key { at, key });
             make(&|key| Accusation::MaxExceeded { at, key });
-            make(&|key| Accusation::WeightedExceeded { at, key });
+            for side in [KvSide::K, KvSide::V] {
+                make(&|key| Accusation::UnitExceeded { at, side, key });
+            }
         }
         let (judge, mut player) = published(&model, &job, &asks);
         let keys = judge.published().keys[&at].clone();
         let key = Box::new(player.open_key(&judge, at, keys.max.at).unwrap());
         clears(judge, &Accusation::MaxNotAttained { at, key });
-        let (judge, mut player) = published(&model, &job, &asks);
-        let key = Box::new(player.open_key(&judge, at, keys.weighted.unwrap().at).unwrap());
-        clears(judge, &Accusation::WeightedNotAttained { at, key });
+        for side in [KvSide::K, KvSide::V] {
+            let (judge, mut player) = published(&model, &job, &asks);
+            let key = Box::new(player.open_key(&judge, at, keys.unit(side).unwrap().at).unwrap());
+            clears(judge, &Accusation::UnitNotAttained { at, side, key });
+        }
         if layer == 1 {
             // A key outside the window cannot even be named.
             let (mut judge, mut player) = published(&model, &job, &asks);
