@@ -6,11 +6,16 @@
 use std::{hint::black_box, time::Instant};
 
 use bitai_kernels::{
-    DType, HostTensor,
-    cpu::CpuOps,
+    DType, Hash, HostTensor, Sampler, Trace,
+    cpu::{CpuDevice, CpuOps, CpuWeight},
     num::Scale,
     ops::{AttentionParams, HostWeight, KvSpan, Ops, QuantRows},
     rows::kv_row_len,
+};
+use bitai_model::{
+    engine::Engine,
+    pack::Profile,
+    synthetic::{self, Shape},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rayon::prelude::*;
@@ -51,17 +56,20 @@ fn bytes(len: usize) -> Vec<u8> {
 }
 
 /// As many copies of a weight as go beyond the caches.
-fn weights(n: usize, k: usize, grouped: bool) -> Vec<HostWeight> {
+fn weights(ops: &CpuOps, n: usize, k: usize, grouped: bool) -> Vec<CpuWeight> {
     let copies = COLD_BYTES.div_ceil(n * k);
     let q = bytes(n * k);
     (0..copies)
-        .map(|_| HostWeight {
-            n,
-            k,
-            q: HostTensor::owned(DType::I8, n, k, q.clone()),
-            scales: vec![Scale { m: 40_000, e: -26 }; n],
-            mult: grouped.then(|| HostTensor::owned(DType::U8, n, k / 32, vec![7; n * k / 32])),
-            bias: None,
+        .map(|_| {
+            let weight = HostWeight {
+                n,
+                k,
+                q: HostTensor::owned(DType::I8, n, k, q.clone()),
+                scales: vec![Scale { m: 40_000, e: -26 }; n],
+                mult: grouped.then(|| HostTensor::owned(DType::U8, n, k / 32, vec![7; n * k / 32])),
+                bias: None,
+            };
+            ops.load_weight(weight).expect("a weight within the spec")
         })
         .collect()
 }
@@ -106,7 +114,7 @@ fn linear(c: &mut Criterion) {
     let ops = CpuOps::new(threads()).expect("a pool of the machine's threads");
     let memory = vec![1u64; COLD_BYTES / 8];
     for (name, n, k, grouped) in SITES {
-        let weights = weights(n, k, grouped);
+        let weights = weights(&ops, n, k, grouped);
         for tokens in [1, TOKENS] {
             let x = quantised(tokens, k, k, 2);
             let mut out = vec![0; tokens * n];
@@ -131,6 +139,103 @@ fn linear(c: &mut Criterion) {
             group.bench_function(name, |b| b.iter(&mut call));
         }
     }
+}
+
+/// Int8 multiply-adds a second in registers alone: the best of many rounds of about a millisecond, short
+/// enough that some go undisturbed on a busy machine.
+fn peak(ops: &CpuOps) -> f64 {
+    let round = (1..).map(|i| 1usize << i).find(|rounds| {
+        let t = Instant::now();
+        black_box(ops.multiply_adds(*rounds));
+        t.elapsed().as_secs_f64() > 5e-4
+    });
+    let rounds = round.unwrap_or(1);
+    (0..200)
+        .map(|_| {
+            let t = Instant::now();
+            ops.multiply_adds(rounds) as f64 / t.elapsed().as_secs_f64()
+        })
+        .fold(0.0, f64::max)
+}
+
+/// 1,024 tokens x 4,096 x 4,096 beside the peak of the machine's int8 arithmetic.
+fn large_gemm(c: &mut Criterion) {
+    let ops = CpuOps::new(threads()).expect("a pool of the machine's threads");
+    let (tokens, n, k) = (1024, 4096, 4096);
+    let weight = &weights(&ops, n, k, false)[0];
+    let mut out = vec![0; tokens * n];
+    for planes in [1u8, 2] {
+        let x = quantised(tokens, k, k, planes);
+        let mut call = || ops.scope(|| ops.linear(weight, &x, 16, black_box(&mut out)));
+        let seconds = best(&mut call);
+        let (rate, peak) = ((tokens * n * k) as f64 / seconds, peak(&ops));
+        println!(
+            "{tokens} x {n} x {k}, A{}: {:.1} GMAC/s, {:.0} % of the peak of {:.1} GMAC/s ({}, {} threads: \
+             its multiply-adds for exact int8 sums on registers alone, best of 200 rounds of a millisecond)",
+            8 * planes,
+            rate / 1e9,
+            rate / peak * 100.0,
+            peak / 1e9,
+            ops.isa(),
+            threads(),
+        );
+        let mut group = c.benchmark_group("gemm_1024x4096x4096");
+        group.throughput(Throughput::Elements((tokens * n * k) as u64));
+        group.sample_size(10);
+        group.bench_function(format!("a{}", 8 * planes), |b| b.iter(&mut call));
+    }
+}
+
+/// A model of SmolLM2's layer shape and a tenth of its depth: tokens one by one, and the same tokens again as
+/// one batch, hashing included.
+fn recheck(c: &mut Criterion) {
+    /// Takes what a trace gets.
+    struct Nowhere;
+    impl Trace for Nowhere {
+        fn bodies(&mut self, _: u32, bodies: &[Hash]) {
+            black_box(bodies);
+        }
+        fn sampled(&mut self, _: u32, _: u32) {}
+    }
+    let shape = Shape {
+        layers: 3,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        d_ff: 1536,
+        vocab: 4096,
+        context: 512,
+        tied: true,
+        profile: Profile::A,
+    };
+    let pack = synthetic::pack(&shape, 1).expect("a synthetic pack");
+    let device = CpuDevice::new(threads()).expect("a pool of the machine's threads");
+    let mut engine = Engine::new(&pack, &device).expect("a pack that loads");
+    let prompt: Vec<u32> = (0..16).collect();
+    let count = 128;
+    let mut generate = || {
+        let run = engine.generate(&prompt, count, &[], &Sampler::Greedy, &mut Nowhere, &mut |_| {});
+        run.expect("a run")
+    };
+    let output = generate();
+    let generating = best(|| {
+        black_box(generate());
+    });
+    let mut again = || {
+        let run = engine.recheck(&prompt, &output, &Sampler::Greedy, &mut Nowhere);
+        black_box(run.expect("a re-check"));
+    };
+    let checking = best(&mut again);
+    println!(
+        "re-check of {count} tokens: {:.1} ms, {:.2} of the {:.1} ms that generating took",
+        checking * 1e3,
+        checking / generating,
+        generating * 1e3
+    );
+    let mut group = c.benchmark_group("recheck");
+    group.throughput(Throughput::Elements(u64::from(count)));
+    group.sample_size(10);
+    group.bench_function("128_tokens", |b| b.iter(&mut again));
 }
 
 fn attention(c: &mut Criterion) {
@@ -200,5 +305,5 @@ fn hashing(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, linear, attention, hashing);
+criterion_group!(benches, linear, large_gemm, attention, hashing, recheck);
 criterion_main!(benches);

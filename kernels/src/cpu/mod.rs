@@ -82,6 +82,15 @@ impl CpuOps {
         })
     }
 
+    /// Does int8 multiply-adds on registers alone, on all threads, in the instructions that exact sums take;
+    /// how many were done. What linear sites are measured against.
+    pub fn multiply_adds(&self, rounds: usize) -> u64 {
+        let done = self
+            .pool
+            .broadcast(|_| linear::peak::multiply_adds(self.isa, rounds));
+        done.into_iter().sum()
+    }
+
     /// The instruction set of its loops.
     pub fn isa(&self) -> Isa {
         self.isa

@@ -335,6 +335,15 @@ fn says_what_it_runs_on() {
 }
 
 #[test]
+fn counts_the_multiply_adds_of_every_thread() {
+    for isa in Isa::here() {
+        let [one, two] = [1, 2].map(|threads| CpuOps::with(isa, threads).unwrap().multiply_adds(3));
+        assert_eq!((two, one % 3), (2 * one, 0));
+        assert!(one > 0);
+    }
+}
+
+#[test]
 fn sampling_nothing_is_token_zero() {
     same(&0, |ops| ops.sample(&[], 16, &Sampler::Greedy, 0));
 }

@@ -8,13 +8,18 @@
 use std::{
     hint::spin_loop,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    thread::{available_parallelism, yield_now},
+    thread::{available_parallelism, sleep, yield_now},
+    time::Duration,
 };
 
 use rayon::Yield;
 
 /// Looks for work in vain before a thread lets others have its processor.
 const PATIENCE: u32 = 64;
+/// Looks in vain before it sleeps a little between them: this is no gap between two pieces of work.
+const LONG: u32 = 512;
+/// Such a sleep.
+const NAP: Duration = Duration::from_micros(20);
 
 /// Batches under way on a pool.
 #[derive(Debug, Default)]
@@ -63,14 +68,16 @@ impl Warm {
     fn wait(&self, done: &AtomicBool) {
         let mut idle = 0;
         while !done.load(Ordering::Acquire) && self.0.load(Ordering::Relaxed) <= 1 {
-            match rayon::yield_now() {
-                Some(Yield::Executed) => idle = 0,
-                _ if idle < PATIENCE => {
-                    idle += 1;
-                    spin_loop();
-                }
-                _ => yield_now(),
+            if rayon::yield_now() == Some(Yield::Executed) {
+                idle = 0;
+                continue;
             }
+            match idle {
+                0..PATIENCE => spin_loop(),
+                PATIENCE..LONG => yield_now(),
+                _ => sleep(NAP),
+            }
+            idle = LONG.min(idle + 1);
         }
     }
 }

@@ -115,16 +115,23 @@ pub(super) fn block(
 ) {
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     fn run(site: &Site<'_>, packed: &Packed, rows: &mut [Rows; 2], first: usize, pieces: &mut [&mut [i32]]) {
-        walk(site, packed, rows, first, pieces);
+        walk(site, packed, rows, first, pieces, multiply);
     }
     // SAFETY: a site's instruction set is one that the machine was found to have; AMX counts as had only
     // where AVX512-VNNI is.
     unsafe { run(site, packed, rows, first, pieces) }
 }
 
-/// The walk, compiled for the caller's vectors.
+/// The walk, compiled for the caller's vectors; `multiply` as the function of that name.
 #[inline(always)]
-fn walk(site: &Site<'_>, packed: &Packed, rows: &mut [Rows; 2], first: usize, pieces: &mut [&mut [i32]]) {
+fn walk(
+    site: &Site<'_>,
+    packed: &Packed,
+    rows: &mut [Rows; 2],
+    first: usize,
+    pieces: &mut [&mut [i32]],
+    multiply: impl Fn(&[u32], usize, [&[Line]; 2], &mut Sums),
+) {
     let count = pieces.first().map_or(0, |p| p.len());
     let grouped = !site.m.is_empty();
     let parts: &[Part] = if grouped {
@@ -243,5 +250,152 @@ fn multiply(w: &[u32], stride: usize, x: [&[Line]; 2], sums: &mut Sums) {
             sums = in(reg) &raw mut *sums,
             options(nostack),
         );
+    }
+}
+
+/// Multiply-adds on tiles that stay where they are, four sums side by side.
+pub(super) fn multiply_adds(rounds: usize) -> u64 {
+    if rounds > 0 {
+        // SAFETY: the configuration is a valid one for palette 1, nothing but tiles is touched, they are
+        // released before the block ends, and the compiler uses none.
+        unsafe {
+            asm!(
+                "ldtilecfg [{config}]",
+                "2:",
+                "tdpbssd tmm0, tmm4, tmm6",
+                "tdpbssd tmm1, tmm5, tmm6",
+                "tdpbssd tmm2, tmm4, tmm7",
+                "tdpbssd tmm3, tmm5, tmm7",
+                "dec {rounds}",
+                "jnz 2b",
+                "tilerelease",
+                config = in(reg) &raw const CONFIG,
+                rounds = inout(reg) rounds => _,
+                options(nostack),
+            );
+        }
+    }
+    // 16 rows, 16 columns and 64 values of K an instruction.
+    (rounds * 4 * 16 * 16 * 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        DType, HostTensor,
+        cpu::{Isa, linear::CpuWeight},
+        num::Scale,
+        ops::{HostWeight, QuantRows},
+        reference::linear::linear_rows,
+    };
+
+    /// What the instructions do, in plain Rust: four int8 of a word times four of a token's.
+    fn plain(w: &[u32], stride: usize, x: [&[Line]; 2], sums: &mut Sums) {
+        let bytes = |word: u32| word.to_le_bytes().map(|b| i32::from(b.cast_signed()));
+        for (x, sums) in x.iter().zip(&mut sums.0) {
+            for (row, sums) in sums.iter_mut().enumerate() {
+                for (lane, sum) in sums.iter_mut().enumerate() {
+                    *sum = w[row * stride..]
+                        .iter()
+                        .zip(*x)
+                        .flat_map(|(w, line)| bytes(*w).into_iter().zip(bytes(line.0[lane])))
+                        .map(|(w, x)| w * x)
+                        .sum();
+                }
+            }
+        }
+    }
+
+    fn values(seed: u64, len: usize, max: i64) -> Vec<i64> {
+        let mut bytes = vec![0; len * 2];
+        blake3::Hasher::new()
+            .update(&seed.to_le_bytes())
+            .finalize_xof()
+            .fill(&mut bytes);
+        let raw = bytes
+            .as_chunks()
+            .0
+            .iter()
+            .map(|b| i64::from(i16::from_le_bytes(*b)));
+        // A third of them at an end.
+        raw.map(|v| {
+            if v % 3 == 0 {
+                v.signum() * max
+            } else {
+                v % (max + 1)
+            }
+        })
+        .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// All but the instructions themselves, on every machine.
+        #[test]
+        fn tiles_joined_are_the_rule(
+            seed: u64, n in 1usize..70, groups in 1usize..5, odd in 0usize..40, segments in 0u32..3,
+            tokens in 1usize..50, two_planes: bool, grouped: bool,
+        ) {
+            let segments = 1 << segments;
+            let len = if grouped { groups * 32 } else { groups * 32 + odd };
+            let k = len * segments;
+            let q = values(seed, n * k, 127).iter().map(|v| *v as i8 as u8).collect();
+            let mult = grouped.then(|| {
+                let m = values(!seed, n * k / 32, 7).iter().map(|v| (v + 8) as u8).collect();
+                HostTensor::owned(DType::U8, n, k / 32, m)
+            });
+            let host = HostWeight {
+                n, k, mult,
+                q: HostTensor::owned(DType::I8, n, k, q),
+                scales: vec![Scale { m: 40_000, e: -22 }; n],
+                bias: Some((0..n as i32).map(|i| i << 20).collect()),
+            };
+            let mut x = QuantRows::default();
+            x.reset(tokens, k, len, if two_planes { 2 } else { 1 });
+            let max = if two_planes { 32_639 } else { 127 };
+            for (x, v) in x.q.iter_mut().zip(values(seed ^ 1, tokens * k, max)) {
+                *x = v as i16;
+            }
+            x.scales.fill(Scale { m: 50_000, e: -24 });
+            let mut want = vec![0; tokens * n];
+            linear_rows(&host, &x, 16, &mut want);
+            let weight = CpuWeight::new(host);
+            let site = Site::new(Isa::AmxInt8, &weight, &x, 16);
+            let mut got = vec![0; tokens * n];
+            site.blocked(48, &mut got, |packed, rows, first, pieces| {
+                walk(&site, packed, rows, first, pieces, plain);
+            });
+            prop_assert_eq!(got, want);
+        }
+    }
+
+    /// Where the machine has AMX, its instructions do what the plain loops do.
+    #[test]
+    fn the_instructions_are_the_plain_loops() {
+        if !is_here() {
+            return;
+        }
+        for words in [16, 48] {
+            let stride = words + 16;
+            let word = |v: i64| (v as u32).wrapping_mul(0x9e37_79b9);
+            let w: Vec<u32> = values(1, ROWS * stride, 32_767).into_iter().map(word).collect();
+            let x: [Vec<Line>; 2] = [2, 3].map(|seed| {
+                let words = values(seed, words * LANES, 32_767);
+                words
+                    .as_chunks::<LANES>()
+                    .0
+                    .iter()
+                    .map(|line| Line(line.map(word)))
+                    .collect()
+            });
+            let [mut got, mut want] = [0, 1].map(|_| Sums([[[0; LANES]; ROWS]; 2]));
+            multiply(&w, stride, [&x[0], &x[1]], &mut got);
+            plain(&w, stride, [&x[0][..], &x[1][..]], &mut want);
+            assert!(got.0 == want.0);
+        }
     }
 }

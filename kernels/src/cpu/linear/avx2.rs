@@ -249,3 +249,24 @@ fn tile<const N: usize, const T: usize, const GROUPED: bool>(tile: Tile<'_, T>) 
     }
     out
 }
+
+/// Multiply-adds on registers: the pair of instructions of [`pairs`], twelve sums side by side.
+pub(super) fn multiply_adds(rounds: usize) -> u64 {
+    const SUMS: usize = 12;
+    const TURNS: usize = 64;
+    #[target_feature(enable = "avx2")]
+    fn run(rounds: usize) {
+        let (by, one) = std::hint::black_box((_mm256_set1_epi16(3), _mm256_set1_epi32(1)));
+        let mut sums = [one; SUMS];
+        for _ in 0..rounds * TURNS {
+            for sum in &mut sums {
+                // Each depends on the last, so that none can be left out.
+                *sum = _mm256_add_epi32(_mm256_madd_epi16(*sum, by), one);
+            }
+        }
+        std::hint::black_box(sums);
+    }
+    // SAFETY: this is only called for AVX2 on machines that were found to have it.
+    unsafe { run(rounds) };
+    (rounds * TURNS * SUMS * STEP) as u64
+}

@@ -23,8 +23,14 @@ pub(super) struct Packed {
 }
 
 impl Site<'_> {
-    /// All outputs, `block` weight rows a task.
-    pub(super) fn blocked(&self, block: usize, out: &mut [i32]) {
+    /// All outputs, `block` weight rows a task; `run(packed, rows, first, pieces)` does one task's: weight
+    /// rows `first ..` against every panel, `pieces[t]` taking token t's outputs.
+    pub(super) fn blocked(
+        &self,
+        block: usize,
+        out: &mut [i32],
+        run: impl Fn(&Packed, &mut [Rows; 2], usize, &mut [&mut [i32]]) + Send + Sync,
+    ) {
         let mut panels = PANELS.take();
         panels.pack(self.form(), self.x);
         let segments = self.x.groups();
@@ -38,22 +44,33 @@ impl Site<'_> {
         let packed = Packed { panels, scales };
         by_columns(out, self.weight.host.n, block, |first, pieces| {
             let mut rows = ROWS.take();
-            match self.isa {
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx2 => super::avx2::block(self, &packed, &mut rows[0], first, pieces),
-                #[cfg(target_arch = "x86_64")]
-                Isa::Avx512Vnni => {
-                    let bytes = self.form() == Form::Offset;
-                    super::vnni::block(self, &packed, &mut rows[0], first, pieces, bytes);
-                }
-                #[cfg(target_arch = "x86_64")]
-                Isa::AmxInt8 => super::amx::block(self, &packed, &mut rows, first, pieces),
-                // Plain loops sum along K, however many the tokens.
-                _ => self.dots(first, pieces),
-            }
+            run(&packed, &mut rows, first, pieces);
             ROWS.set(rows);
         });
         PANELS.set(packed.panels);
+    }
+
+    /// One task in the site's instruction set.
+    pub(super) fn block(
+        &self,
+        packed: &Packed,
+        rows: &mut [Rows; 2],
+        first: usize,
+        pieces: &mut [&mut [i32]],
+    ) {
+        match self.isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => super::avx2::block(self, packed, &mut rows[0], first, pieces),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni => {
+                let bytes = self.form() == Form::Offset;
+                super::vnni::block(self, packed, &mut rows[0], first, pieces, bytes);
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::AmxInt8 => super::amx::block(self, packed, rows, first, pieces),
+            // Plain loops sum along K, however many the tokens.
+            _ => self.dots(first, pieces),
+        }
     }
 
     /// How the instruction set wants this site's activations.

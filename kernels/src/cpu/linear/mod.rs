@@ -8,6 +8,7 @@ mod blocked;
 mod dot;
 mod output;
 mod panel;
+pub(super) mod peak;
 mod portable;
 mod weight;
 
@@ -46,23 +47,31 @@ struct Site<'a> {
     f_out: u8,
 }
 
+impl<'a> Site<'a> {
+    fn new(isa: Isa, weight: &'a CpuWeight, x: &'a QuantRows, f_out: u8) -> Self {
+        Self {
+            isa,
+            weight,
+            w: bytemuck::cast_slice(weight.host.q.data()),
+            m: weight.host.mult.as_ref().map_or(&[], |m| m.data()),
+            x,
+            f_out,
+        }
+    }
+}
+
 /// Every row of `x` against every row of the weight; `out` is `[x.rows, n]`. The machine has `isa`.
 pub(super) fn linear(isa: Isa, weight: &CpuWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
-    let site = Site {
-        isa,
-        weight,
-        w: bytemuck::cast_slice(weight.host.q.data()),
-        m: weight.host.mult.as_ref().map_or(&[], |m| m.data()),
-        x,
-        f_out,
-    };
+    let site = Site::new(isa, weight, x, f_out);
     let block = columns_a_block(weight.host.n, weight.host.k, x.rows, threads());
     if isa == Isa::Portable || x.rows <= FEW {
         by_columns(out, weight.host.n, block, |first, pieces| {
             site.dots(first, pieces)
         });
     } else {
-        site.blocked(block, out);
+        site.blocked(block, out, |packed, rows, first, pieces| {
+            site.block(packed, rows, first, pieces);
+        });
     }
 }
 

@@ -253,3 +253,23 @@ fn tile<const N: usize, const T: usize, const GROUPED: bool>(tile: Tile<'_, T>) 
     }
     out
 }
+
+/// Multiply-adds of bytes on registers, sixteen sums side by side.
+pub(super) fn multiply_adds(rounds: usize) -> u64 {
+    const SUMS: usize = 16;
+    const TURNS: usize = 64;
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn run(rounds: usize) {
+        let (a, b) = std::hint::black_box((_mm512_set1_epi32(3), _mm512_set1_epi32(1)));
+        let mut sums = [b; SUMS];
+        for _ in 0..rounds * TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+            }
+        }
+        std::hint::black_box(sums);
+    }
+    // SAFETY: this is only called for AVX512-VNNI on machines that were found to have it.
+    unsafe { run(rounds) };
+    (rounds * TURNS * SUMS * 4 * LANES) as u64
+}
