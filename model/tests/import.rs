@@ -352,6 +352,36 @@ fn rejects_scales_of_blocks_that_are_no_numbers() {
     );
 }
 
+/// Where `what` ends in a file.
+fn behind(all: &[u8], what: &[u8]) -> usize {
+    all.windows(what.len()).position(|w| w == what).unwrap() + what.len()
+}
+
+#[test]
+fn rejects_texts_of_a_file_that_are_no_utf8() {
+    let mut all = Maker::new(GgmlDType::F32).bytes();
+    let end = behind(&all, b"t299");
+    all[end - 2] = 0xff;
+    let got = import(&all, &ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(&got, ImportError::Field { key, why } if key == "tokenizer.ggml.tokens" && why == "element 299 is not UTF-8 at byte 2"),
+        "{got}"
+    );
+}
+
+#[test]
+fn rejects_formats_without_a_decoder_by_number() {
+    let mut all = Maker::new(GgmlDType::F32).bytes();
+    // Behind the name: the count of dimensions, two of them, the format.
+    let at = behind(&all, b"blk.1.ffn_up.weight") + 4 + 16;
+    all[at] = 16;
+    let got = import(&all, &ImportOptions::default()).unwrap_err();
+    assert!(
+        matches!(&got, ImportError::Unsupported { what } if what == "tensor blk.1.ffn_up.weight of ggml type 16"),
+        "{got}"
+    );
+}
+
 #[test]
 fn rejects_other_architectures_and_says_what_they_need() {
     for (name, needs) in [

@@ -5,34 +5,53 @@
 //! The formats are ggml's (`ggml-common.h`): little-endian blocks of 32 elements, or of 256 for the K kinds,
 //! whose sub-blocks have small integer scales of their own.
 
-use candle_core::quantized::GgmlDType;
-
 /// Elements of a K block.
 const K: usize = 256;
 
-/// Writes a run of whole blocks as floats.
+/// Turns whole blocks of one format into floats; the second slice holds exactly their elements.
 type Decoder = fn(&[u8], &mut [f32]);
 
-/// Turns whole blocks of one format into floats; `out` holds exactly their elements. Formats that hold no
-/// weights of their own (Q8_1 and Q8_K are for activations) are refused: `None`.
-pub(super) fn decoder(dtype: GgmlDType) -> Option<Decoder> {
-    Some(match dtype {
-        GgmlDType::F32 => f32s,
-        GgmlDType::F16 => f16s,
-        GgmlDType::BF16 => bf16s,
-        GgmlDType::Q4_0 => |raw, out| blocks::<18, 32>(raw, out, q4_0),
-        GgmlDType::Q4_1 => |raw, out| blocks::<20, 32>(raw, out, q4_1),
-        GgmlDType::Q5_0 => |raw, out| blocks::<22, 32>(raw, out, q5_0),
-        GgmlDType::Q5_1 => |raw, out| blocks::<24, 32>(raw, out, q5_1),
-        GgmlDType::Q8_0 => |raw, out| blocks::<34, 32>(raw, out, q8_0),
-        GgmlDType::Q2K => |raw, out| blocks::<84, K>(raw, out, q2_k),
-        GgmlDType::Q3K => |raw, out| blocks::<110, K>(raw, out, q3_k),
-        GgmlDType::Q4K => |raw, out| blocks::<144, K>(raw, out, q4_k),
-        GgmlDType::Q5K => |raw, out| blocks::<176, K>(raw, out, q5_k),
-        GgmlDType::Q6K => |raw, out| blocks::<210, K>(raw, out, q6_k),
-        _ => return None,
-    })
+/// A format of weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Format {
+    /// ggml's number.
+    pub(super) id: u32,
+    /// ggml's name.
+    pub(super) name: &'static str,
+    /// Elements a block.
+    pub(super) block: usize,
+    /// Bytes a block.
+    pub(super) bytes: usize,
+    /// Blocks to floats.
+    pub(super) decode: Decoder,
 }
+
+const fn format(id: u32, name: &'static str, block: usize, bytes: usize, decode: Decoder) -> Format {
+    Format {
+        id,
+        name,
+        block,
+        bytes,
+        decode,
+    }
+}
+
+/// The formats that hold weights. (ggml's Q8_1 and Q8_K are for activations.)
+pub(super) const FORMATS: [Format; 13] = [
+    format(0, "F32", 1, 4, f32s),
+    format(1, "F16", 1, 2, f16s),
+    format(2, "Q4_0", 32, 18, |raw, out| blocks(raw, out, q4_0)),
+    format(3, "Q4_1", 32, 20, |raw, out| blocks(raw, out, q4_1)),
+    format(6, "Q5_0", 32, 22, |raw, out| blocks(raw, out, q5_0)),
+    format(7, "Q5_1", 32, 24, |raw, out| blocks(raw, out, q5_1)),
+    format(8, "Q8_0", 32, 34, |raw, out| blocks(raw, out, q8_0)),
+    format(10, "Q2_K", K, 84, |raw, out| blocks(raw, out, q2_k)),
+    format(11, "Q3_K", K, 110, |raw, out| blocks(raw, out, q3_k)),
+    format(12, "Q4_K", K, 144, |raw, out| blocks(raw, out, q4_k)),
+    format(13, "Q5_K", K, 176, |raw, out| blocks(raw, out, q5_k)),
+    format(14, "Q6_K", K, 210, |raw, out| blocks(raw, out, q6_k)),
+    format(30, "BF16", 1, 2, bf16s),
+];
 
 fn blocks<const BYTES: usize, const N: usize>(
     raw: &[u8],
@@ -208,40 +227,47 @@ fn q6_k(b: &[u8; 210], out: &mut [f32; K]) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use candle_core::{Device, quantized::ggml_file::qtensor_from_ggml};
+    use candle_core::{
+        Device,
+        quantized::{GgmlDType, ggml_file::qtensor_from_ggml},
+    };
     use proptest::prelude::*;
 
     use super::*;
 
     /// candle's floats, made with whatever the processor offers.
-    pub(in crate::import) fn candle(dtype: GgmlDType, raw: &[u8]) -> Vec<f32> {
-        let n = raw.len() / dtype.type_size() * dtype.block_size();
+    pub(in crate::import) fn candle(format: &Format, raw: &[u8]) -> Vec<f32> {
+        let dtype = match format.name {
+            "F32" => GgmlDType::F32,
+            "F16" => GgmlDType::F16,
+            "BF16" => GgmlDType::BF16,
+            "Q4_0" => GgmlDType::Q4_0,
+            "Q4_1" => GgmlDType::Q4_1,
+            "Q5_0" => GgmlDType::Q5_0,
+            "Q5_1" => GgmlDType::Q5_1,
+            "Q8_0" => GgmlDType::Q8_0,
+            "Q2_K" => GgmlDType::Q2K,
+            "Q3_K" => GgmlDType::Q3K,
+            "Q4_K" => GgmlDType::Q4K,
+            "Q5_K" => GgmlDType::Q5K,
+            "Q6_K" => GgmlDType::Q6K,
+            other => panic!("{other} is no format of candle's"),
+        };
+        assert_eq!(
+            (dtype.block_size(), dtype.type_size()),
+            (format.block, format.bytes)
+        );
+        let n = raw.len() / format.bytes * format.block;
         qtensor_from_ggml(dtype, raw, vec![1, n], &Device::Cpu)
             .and_then(|q| q.dequantize(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>())
             .unwrap()
     }
 
-    fn ours(dtype: GgmlDType, raw: &[u8]) -> Vec<f32> {
-        let mut out = vec![0.0; raw.len() / dtype.type_size() * dtype.block_size()];
-        decoder(dtype).unwrap()(raw, &mut out);
+    fn ours(format: &Format, raw: &[u8]) -> Vec<f32> {
+        let mut out = vec![0.0; raw.len() / format.bytes * format.block];
+        (format.decode)(raw, &mut out);
         out
     }
-
-    const ALL: [GgmlDType; 13] = [
-        GgmlDType::F32,
-        GgmlDType::F16,
-        GgmlDType::BF16,
-        GgmlDType::Q4_0,
-        GgmlDType::Q4_1,
-        GgmlDType::Q5_0,
-        GgmlDType::Q5_1,
-        GgmlDType::Q8_0,
-        GgmlDType::Q2K,
-        GgmlDType::Q3K,
-        GgmlDType::Q4K,
-        GgmlDType::Q5K,
-        GgmlDType::Q6K,
-    ];
 
     #[test]
     fn every_half_is_what_the_definition_says() {
@@ -262,25 +288,20 @@ pub(super) mod tests {
         }
     }
 
-    #[test]
-    fn activations_formats_have_no_decoder() {
-        assert!(decoder(GgmlDType::Q8_1).is_none() && decoder(GgmlDType::Q8K).is_none());
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         /// Any bytes at all, NaN scales included: the same bits, or NaN on both sides.
         #[test]
         fn every_format_gives_candles_bits(noise in prop::collection::vec(any::<u8>(), 210 * 3)) {
-            for dtype in ALL {
-                let raw = &noise[..noise.len() / dtype.type_size() * dtype.type_size()];
-                let (a, b) = (ours(dtype, raw), candle(dtype, raw));
+            for format in &FORMATS {
+                let raw = &noise[..noise.len() / format.bytes * format.bytes];
+                let (a, b) = (ours(format, raw), candle(format, raw));
                 prop_assert_eq!(a.len(), b.len());
                 for (i, (a, b)) in a.iter().zip(&b).enumerate() {
                     prop_assert!(
                         a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
-                        "{:?}: element {}: {} {}", dtype, i, a, b
+                        "{}: element {}: {} {}", format.name, i, a, b
                     );
                 }
             }

@@ -1,33 +1,31 @@
-//! Reads a GGUF file (v1 to v3): fields and the tensor table through candle-core, slabs of rows through our own
-//! scalar dequantisation, so the same file gives the same floats on every machine, however rows are split
-//! over threads.
+//! A GGUF file (v1 to v3): its fields, its tensor table, and slabs of rows through our own scalar
+//! dequantisation, so the same file gives the same floats on every machine, however rows are split over
+//! threads.
 
 use std::{
     fs::File,
     io::{BufReader, Read},
     os::unix::fs::FileExt,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
-use candle_core::quantized::{
-    GgmlDType,
-    gguf_file::{Content, Value},
+use super::{
+    ImportError,
+    dequant::{FORMATS, Format},
+    gguf_header::{self, Header, TensorInfo, Value},
 };
 
-use super::{ImportError, dequant};
-
-/// Whole blocks of a format to floats; `None` where the format holds no weights.
-type Dequantise = fn(GgmlDType, &[u8], &mut [f32]) -> Option<()>;
+/// Whole blocks of a format to floats.
+type Dequantise = fn(&Format, &[u8], &mut [f32]);
 
 /// An opened GGUF file.
 pub(crate) struct Gguf {
     path: PathBuf,
     file: File,
-    content: Content,
+    header: Header,
     /// Bytes of the file.
     pub(crate) len: u64,
-    /// How blocks become floats: [`dequant`]; tests put another implementation in its place.
+    /// How blocks become floats: the format's decoder; tests put another implementation in its place.
     dequantise: Dequantise,
 }
 
@@ -36,7 +34,7 @@ pub(crate) struct Gguf {
 pub(crate) struct GgufTensor {
     /// Name in the file.
     pub(crate) name: String,
-    dtype: GgmlDType,
+    format: &'static Format,
     /// Rows (1 for vectors).
     pub(crate) rows: usize,
     /// Elements a row.
@@ -58,23 +56,14 @@ impl Gguf {
         };
         let file = File::open(path).map_err(io)?;
         let len = file.metadata().map_err(io)?.len();
-        let mut reader = BufReader::with_capacity(1 << 20, file.try_clone().map_err(io)?);
-        // candle divides by general.alignment and multiplies dimensions unchecked: hostile files would end
-        // the program where they should be refused.
-        let content = catch_unwind(AssertUnwindSafe(|| Content::read(&mut reader)))
-            .map_err(|_| {
-                bad("a field is out of range (general.alignment 0, or a size that overflows)".into())
-            })?
-            .map_err(|e| bad(root_cause(&e)))?;
+        let reader = BufReader::with_capacity(1 << 20, file.try_clone().map_err(io)?);
+        let header = gguf_header::read(reader, len).map_err(bad)?;
         let gguf = Self {
             path: path.to_owned(),
             file,
-            content,
+            header,
             len,
-            dequantise: |dtype, raw, out| {
-                dequant::decoder(dtype)?(raw, out);
-                Some(())
-            },
+            dequantise: |format, raw, out| (format.decode)(raw, out),
         };
         for name in gguf.tensor_names() {
             let t = gguf.tensor(&name)?;
@@ -120,53 +109,57 @@ impl Gguf {
 
     /// Names of all tensors, sorted.
     pub(crate) fn tensor_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.content.tensor_infos.keys().cloned().collect();
+        let mut names: Vec<String> = self.header.tensors.keys().cloned().collect();
         names.sort();
         names
     }
 
     /// Whether a tensor of that name is there.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.content.tensor_infos.contains_key(name)
+        self.header.tensors.contains_key(name)
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo, ImportError> {
+        let found = self.header.tensors.get(name);
+        found.ok_or_else(|| ImportError::MissingTensor { name: name.into() })
     }
 
     /// The tensor's place and shape.
     pub(crate) fn tensor(&self, name: &str) -> Result<GgufTensor, ImportError> {
-        let info = self
-            .content
-            .tensor_infos
-            .get(name)
-            .ok_or_else(|| ImportError::MissingTensor { name: name.into() })?;
-        let dims = info.shape.dims();
+        let info = self.info(name)?;
+        let format = FORMATS.iter().find(|f| f.id == info.format);
+        let format = format.ok_or_else(|| ImportError::Unsupported {
+            what: format!("tensor {name} of ggml type {}", info.format),
+        })?;
         let bad = |why: &str| ImportError::Gguf {
             path: self.path.clone(),
-            why: format!("tensor {name}: {why}, shape {dims:?}, type {:?}", info.ggml_dtype),
-        };
-        let (rows, cols) = match dims {
-            [] => (1, 1),
-            [n] => (1, *n),
-            [lead @ .., n] => (
-                lead.iter()
-                    .try_fold(1usize, |a, d| a.checked_mul(*d))
-                    .ok_or_else(|| bad("size overflows"))?,
-                *n,
+            why: format!(
+                "tensor {name}: {why}, shape {:?}, type {}",
+                info.dims, format.name
             ),
         };
-        let block = info.ggml_dtype.block_size();
-        if rows == 0 || cols == 0 || !cols.is_multiple_of(block) {
+        let product = |dims: &[u64]| {
+            let product = dims.iter().try_fold(1u64, |a, d| a.checked_mul(*d));
+            product
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| bad("size overflows"))
+        };
+        let (lead, last) = info.dims.split_at(info.dims.len().saturating_sub(1));
+        let (rows, cols) = (product(lead)?, product(last)?);
+        if rows == 0 || cols == 0 || !cols.is_multiple_of(format.block) {
             return Err(bad("rows are empty or no whole number of blocks"));
         }
-        let row_bytes = (cols / block)
-            .checked_mul(info.ggml_dtype.type_size())
+        let row_bytes = (cols / format.block)
+            .checked_mul(format.bytes)
             .ok_or_else(|| bad("size overflows"))?;
         let start = self
-            .content
-            .tensor_data_offset
+            .header
+            .data
             .checked_add(info.offset)
             .ok_or_else(|| bad("offset overflows"))?;
         Ok(GgufTensor {
             name: name.to_owned(),
-            dtype: info.ggml_dtype,
+            format,
             rows,
             cols,
             start,
@@ -177,13 +170,16 @@ impl Gguf {
     /// The tensor, if it has that shape.
     pub(crate) fn shaped(&self, name: &str, rows: usize, cols: usize) -> Result<GgufTensor, ImportError> {
         let t = self.tensor(name)?;
-        let dims = self.content.tensor_infos[name].shape.dims();
+        let dims = &self.info(name)?.dims;
         let want = if rows == 1 { vec![cols] } else { vec![rows, cols] };
         if (t.rows, t.cols) != (rows, cols) || dims.len() > 2 {
             return Err(ImportError::TensorShape {
                 name: name.to_owned(),
                 want,
-                got: dims.to_vec(),
+                got: dims
+                    .iter()
+                    .map(|d| usize::try_from(*d).unwrap_or(usize::MAX))
+                    .collect(),
             });
         }
         Ok(t)
@@ -199,9 +195,7 @@ impl Gguf {
                 source,
             })?;
         let mut floats = vec![0f32; t.cols * count];
-        (self.dequantise)(t.dtype, &raw, &mut floats).ok_or_else(|| ImportError::Unsupported {
-            what: format!("tensor {} of type {:?}", t.name, t.dtype),
-        })?;
+        (self.dequantise)(t.format, &raw, &mut floats);
         if let Some(at) = floats.iter().position(|v| !v.is_finite()) {
             return Err(ImportError::NotFinite {
                 name: t.name.clone(),
@@ -213,7 +207,7 @@ impl Gguf {
     }
 
     fn value(&self, key: &str) -> Option<&Value> {
-        self.content.metadata.get(key)
+        self.header.fields.get(key)
     }
 
     /// A field that must be there.
@@ -223,29 +217,18 @@ impl Gguf {
 
     /// An unsigned integer field of any width.
     pub(crate) fn u32_opt(&self, key: &str) -> Option<Result<u32, ImportError>> {
-        let wide = match self.value(key)? {
-            Value::U8(v) => i128::from(*v),
-            Value::I8(v) => i128::from(*v),
-            Value::U16(v) => i128::from(*v),
-            Value::I16(v) => i128::from(*v),
-            Value::U32(v) => i128::from(*v),
-            Value::I32(v) => i128::from(*v),
-            Value::U64(v) => i128::from(*v),
-            Value::I64(v) => i128::from(*v),
-            other => {
-                return Some(Err(ImportError::field(
-                    key,
-                    format!("{:?} where an integer is expected", other.value_type()),
-                )));
+        Some(match self.value(key)? {
+            Value::Int(v) => {
+                u32::try_from(*v).map_err(|_| ImportError::field(key, format!("{v} is out of range")))
             }
-        };
-        Some(u32::try_from(wide).map_err(|_| ImportError::field(key, format!("{wide} is out of range"))))
+            other => Err(wrong(key, other, "an integer")),
+        })
     }
 
     /// An integer or float field as a number.
     pub(crate) fn number_opt(&self, key: &str) -> Option<Result<f64, ImportError>> {
         match self.value(key)? {
-            Value::F32(_) => Some(self.f32_opt(key)?.map(f64::from)),
+            Value::Float(_) => Some(self.f32_opt(key)?.map(f64::from)),
             _ => Some(self.u32_opt(key)?.map(f64::from)),
         }
     }
@@ -258,12 +241,9 @@ impl Gguf {
     /// A float field.
     pub(crate) fn f32_opt(&self, key: &str) -> Option<Result<f32, ImportError>> {
         Some(match self.value(key)? {
-            Value::F32(v) if v.is_finite() => Ok(*v),
-            Value::F32(v) => Err(ImportError::field(key, format!("{v} is not finite"))),
-            other => Err(ImportError::field(
-                key,
-                format!("{:?} where a float is expected", other.value_type()),
-            )),
+            Value::Float(v) if v.is_finite() => Ok(*v),
+            Value::Float(v) => Err(ImportError::field(key, format!("{v} is not finite"))),
+            other => Err(wrong(key, other, "a 32-bit float")),
         })
     }
 
@@ -275,11 +255,8 @@ impl Gguf {
     /// A text field.
     pub(crate) fn text_opt(&self, key: &str) -> Option<Result<&str, ImportError>> {
         Some(match self.value(key)? {
-            Value::String(v) => Ok(v.as_str()),
-            other => Err(ImportError::field(
-                key,
-                format!("{:?} where text is expected", other.value_type()),
-            )),
+            Value::Text(v) => utf8(key, None, v),
+            other => Err(wrong(key, other, "text")),
         })
     }
 
@@ -292,46 +269,55 @@ impl Gguf {
     pub(crate) fn bool_opt(&self, key: &str) -> Option<Result<bool, ImportError>> {
         Some(match self.value(key)? {
             Value::Bool(v) => Ok(*v),
-            other => Err(ImportError::field(
-                key,
-                format!("{:?} where a bool is expected", other.value_type()),
-            )),
+            other => Err(wrong(key, other, "a bool")),
         })
     }
 
-    /// A list field, each element through `take`.
-    pub(crate) fn list_opt<T>(
-        &self,
+    /// A list field, each element through `take` with its index.
+    fn list_opt<'a, T>(
+        &'a self,
         key: &str,
-        take: impl Fn(&Value) -> Option<T>,
+        take: impl Fn(usize, &'a Value) -> Result<T, ImportError>,
     ) -> Option<Result<Vec<T>, ImportError>> {
         Some(match self.value(key)? {
-            Value::Array(all) => all
-                .iter()
-                .enumerate()
-                .map(|(i, v)| {
-                    take(v).ok_or_else(|| {
-                        ImportError::field(key, format!("element {i} has type {:?}", v.value_type()))
-                    })
-                })
-                .collect(),
-            other => Err(ImportError::field(
-                key,
-                format!("{:?} where a list is expected", other.value_type()),
-            )),
+            Value::List(all) => all.iter().enumerate().map(|(i, v)| take(i, v)).collect(),
+            other => Err(wrong(key, other, "a list")),
+        })
+    }
+
+    /// A list of integers.
+    pub(crate) fn ints_opt(&self, key: &str) -> Option<Result<Vec<i128>, ImportError>> {
+        self.list_opt(key, |i, v| match v {
+            Value::Int(n) => Ok(*n),
+            other => Err(wrong(&format!("{key}[{i}]"), other, "an integer")),
+        })
+    }
+
+    /// A list of floats, of any value.
+    pub(crate) fn floats_opt(&self, key: &str) -> Option<Result<Vec<f32>, ImportError>> {
+        self.list_opt(key, |i, v| match v {
+            Value::Float(x) => Ok(*x),
+            other => Err(wrong(&format!("{key}[{i}]"), other, "a 32-bit float")),
         })
     }
 
     /// A list of texts.
     pub(crate) fn texts_opt(&self, key: &str) -> Option<Result<Vec<String>, ImportError>> {
-        self.list_opt(key, |v| match v {
-            Value::String(s) => Some(s.clone()),
-            _ => None,
+        self.list_opt(key, |i, v| match v {
+            Value::Text(s) => utf8(key, Some(i), s).map(str::to_owned),
+            other => Err(wrong(&format!("{key}[{i}]"), other, "text")),
         })
     }
 }
 
-/// candle appends a backtrace to its errors where one is enabled; people want the first line.
-fn root_cause(e: &candle_core::Error) -> String {
-    e.to_string().lines().next().unwrap_or_default().to_owned()
+fn wrong(key: &str, got: &Value, want: &str) -> ImportError {
+    ImportError::field(key, format!("{} where {want} is expected", got.kind()))
+}
+
+/// Text of a field, or of its element `i`.
+fn utf8<'a>(key: &str, i: Option<usize>, bytes: &'a [u8]) -> Result<&'a str, ImportError> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        let element = i.map_or(String::new(), |i| format!("element {i} "));
+        ImportError::field(key, format!("{element}is not UTF-8 at byte {}", e.valid_up_to()))
+    })
 }

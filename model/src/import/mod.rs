@@ -5,6 +5,7 @@ mod dequant;
 mod error;
 mod fold;
 mod gguf;
+mod gguf_header;
 pub(crate) mod number;
 mod rope;
 mod special;
@@ -273,9 +274,8 @@ mod tests {
     fn the_whole_model_has_one_root_with_candles_vector_paths_and_with_our_scalar_ones() {
         let Some(path) = smollm2() else { return };
         let dir = tempfile::tempdir().unwrap();
-        let vector = Gguf::open(&path).unwrap().with_dequantise(|dtype, raw, out| {
-            out.copy_from_slice(&dequant::tests::candle(dtype, raw));
-            Some(())
+        let vector = Gguf::open(&path).unwrap().with_dequantise(|format, raw, out| {
+            out.copy_from_slice(&dequant::tests::candle(format, raw));
         });
         let options = ImportOptions::default();
         let made = import(&vector, &dir.path().join("m.pack"), &options, &mut |_, _| {}).unwrap();

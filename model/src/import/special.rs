@@ -1,7 +1,5 @@
 //! Tokenizer fields, special ids and chat template of a GGUF file.
 
-use candle_core::quantized::gguf_file::Value;
-
 use super::{ImportError, gguf::Gguf};
 use crate::{
     pack::Special,
@@ -46,23 +44,20 @@ pub(crate) fn read(gguf: &Gguf, vocab: u32) -> Result<Text, ImportError> {
             format!("{} tokens for an embedding of {vocab} rows", tokens.len()),
         ));
     }
-    let types = gguf
-        .list_opt(&key("token_type"), |v| match v {
-            Value::I32(t) => TokenType::of_gguf(i64::from(*t)),
-            Value::U32(t) => TokenType::of_gguf(i64::from(*t)),
-            _ => None,
-        })
-        .transpose()?
-        .unwrap_or_else(|| vec![TokenType::Normal; tokens.len()]);
+    let types = match gguf.ints_opt(&key("token_type")).transpose()? {
+        Some(types) => types
+            .into_iter()
+            .map(|t| {
+                let known = i64::try_from(t).ok().and_then(TokenType::of_gguf);
+                known.ok_or_else(|| ImportError::field(&key("token_type"), format!("{t} is no type")))
+            })
+            .collect::<Result<_, _>>()?,
+        None => vec![TokenType::Normal; tokens.len()],
+    };
     let merges = gguf.texts_opt(&key("merges")).transpose()?.unwrap_or_default();
     // Only their order counts, and a total order of floats is an order of integers.
-    let scores = gguf
-        .list_opt(&key("scores"), |v| match v {
-            Value::F32(s) => Some(ordered(*s)),
-            _ => None,
-        })
-        .transpose()?
-        .unwrap_or_default();
+    let scores = gguf.floats_opt(&key("scores")).transpose()?.unwrap_or_default();
+    let scores = scores.into_iter().map(ordered).collect();
     let id = |name: &str| -> Result<Option<u32>, ImportError> {
         let key = key(name);
         match gguf.u32_opt(&key).transpose()? {
