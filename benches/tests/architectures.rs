@@ -13,7 +13,7 @@ use bitai_benches::{
     oracle::Oracle,
     score::{Score, score},
 };
-use bitai_kernels::cpu::CpuDevice;
+use bitai_kernels::{Device, ReferenceDevice, Sampler, Trace, cpu::CpuDevice, rows::Hash};
 use bitai_model::{
     engine::Engine,
     import::{ImportError, ImportOptions, import_gguf},
@@ -217,6 +217,59 @@ fn pairings_of_rope_are_not_interchangeable() {
     far(&qwen, &llama);
     far(&llama, &qwen);
     close_a(&qwen);
+}
+
+/// Keeps what a run commits to.
+#[derive(Default, PartialEq, Debug)]
+struct Heard(Vec<Hash>, Vec<u32>);
+
+impl Trace for Heard {
+    fn bodies(&mut self, _: u32, bodies: &[Hash]) {
+        self.0.extend(bodies);
+    }
+
+    fn sampled(&mut self, _: u32, token: u32) {
+        self.1.push(token);
+    }
+}
+
+#[test]
+fn every_architecture_commits_to_the_same_bits_on_every_device_decoded_or_rechecked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (gguf, path) = (dir.path().join("m.gguf"), dir.path().join("m.pack"));
+    for model in [qwen2(), qwen3(), mistral(), gemma3()] {
+        model.write(&gguf);
+        import_gguf(&gguf, &path, &ImportOptions::default(), &mut |_, _| {}).unwrap();
+        let pack = Pack::open(&path).unwrap();
+        // Beyond the windows of 6, in prompt and answer.
+        let prompt = &windows()[0][..12];
+        let devices: [Box<dyn Device>; 3] = [
+            Box::new(ReferenceDevice),
+            Box::new(CpuDevice::new(1).unwrap()),
+            Box::new(CpuDevice::new(3).unwrap()),
+        ];
+        let mut first: Option<(Vec<u32>, Heard)> = None;
+        for device in &devices {
+            let mut engine = Engine::new(&pack, device.as_ref()).unwrap();
+            let mut decoded = Heard::default();
+            let output = engine
+                .generate(prompt, 10, &[], &Sampler::Greedy, &mut decoded, &mut |_| {})
+                .unwrap();
+            let mut again = Heard::default();
+            let ids = engine
+                .recheck(prompt, &output, &Sampler::Greedy, &mut again)
+                .unwrap();
+            assert_eq!(ids, output, "{}", model.arch);
+            assert_eq!(again, decoded, "{}", model.arch);
+            let now = (output, decoded);
+            assert_eq!(
+                first.get_or_insert_with(|| (now.0.clone(), again)),
+                &now,
+                "{}",
+                model.arch
+            );
+        }
+    }
 }
 
 #[test]
