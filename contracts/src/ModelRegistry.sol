@@ -3,8 +3,9 @@
 pragma solidity ^0.8.37;
 
 import {IModelRegistry, Model} from "./interfaces/IModelRegistry.sol";
+import {ModelId} from "./libraries/ModelId.sol";
 
-/// Models by pack root. A root can be registered once and its numbers never change, so a job that names it means one thing for ever.
+/// Models by id, which binds root and numbers, so a job that names one means one thing for ever, whoever owns the line.
 contract ModelRegistry is IModelRegistry {
     /// Longest URI in bytes.
     uint256 public constant URI_BYTES_MAX = 256;
@@ -14,8 +15,16 @@ contract ModelRegistry is IModelRegistry {
     /// @inheritdoc IModelRegistry
     uint64 public immutable BOND_DELAY;
 
-    mapping(bytes32 modelRoot => Model) private _models;
-    bytes32[] private _roots;
+    /// A bond on its way back.
+    struct Retired {
+        uint256 amount;
+        uint64 freeAt;
+    }
+
+    mapping(bytes32 modelId => Model) private _models;
+    // By owner too: another one may register the model anew while the bond of the last waits.
+    mapping(bytes32 modelId => mapping(address owner => Retired)) private _retired;
+    bytes32[] private _ids;
 
     /// @param bond wei that a registration must carry
     /// @param bondDelay heights between retirement and the bond's return
@@ -32,87 +41,103 @@ contract ModelRegistry is IModelRegistry {
         uint32 context,
         string calldata uri,
         bytes32 sourceHash
-    ) external payable {
+    ) external payable returns (bytes32 id) {
         require(msg.value == BOND, WrongBond(msg.value, BOND));
         require(modelRoot != 0 && vocab != 0 && context != 0, EmptyModel());
         uint256 length = bytes(uri).length;
         require(length != 0 && length <= URI_BYTES_MAX, BadUri(length));
-        require(_models[modelRoot].owner == address(0), ModelExists(modelRoot));
+        id = ModelId.id(modelRoot, specVersion, vocab, context);
+        Model storage m = _models[id];
+        // Whoever registers the right numbers and retires them must not close the model for good.
+        require(m.owner == address(0) || m.retiredAt != 0, ModelExists(id));
+        if (m.owner == address(0)) _ids.push(id);
 
-        _models[modelRoot] = Model({
-            owner: msg.sender,
-            registeredAt: uint64(block.number),
-            retiredAt: 0,
-            specVersion: specVersion,
-            vocab: vocab,
-            context: context,
-            bond: msg.value,
-            sourceHash: sourceHash,
-            uri: uri
-        });
-        _roots.push(modelRoot);
-        emit ModelRegistered(modelRoot, msg.sender, specVersion, vocab, context, uri, sourceHash);
+        m.modelRoot = modelRoot;
+        m.owner = msg.sender;
+        m.registeredAt = uint64(block.number);
+        m.retiredAt = 0;
+        m.specVersion = specVersion;
+        m.vocab = vocab;
+        m.context = context;
+        m.bond = msg.value;
+        m.sourceHash = sourceHash;
+        m.uri = uri;
+        emit ModelRegistered(id, modelRoot, msg.sender, specVersion, vocab, context, uri, sourceHash);
     }
 
     /// @inheritdoc IModelRegistry
-    function retire(bytes32 modelRoot) external {
-        Model storage m = _owned(modelRoot);
-        require(m.retiredAt == 0, AlreadyRetired(modelRoot));
+    function retire(bytes32 modelId) external {
+        Model storage m = _known(modelId);
+        require(m.owner == msg.sender, NotModelOwner(msg.sender, m.owner));
+        require(m.retiredAt == 0, AlreadyRetired(modelId));
         m.retiredAt = uint64(block.number);
-        emit ModelRetired(modelRoot, uint64(block.number) + BOND_DELAY);
+        Retired storage r = _retired[modelId][msg.sender];
+        r.amount += m.bond;
+        r.freeAt = uint64(block.number) + BOND_DELAY;
+        m.bond = 0;
+        emit ModelRetired(modelId, r.freeAt);
     }
 
     /// @inheritdoc IModelRegistry
-    function withdrawBond(bytes32 modelRoot) external {
-        Model storage m = _owned(modelRoot);
-        require(m.retiredAt != 0, BondLocked(0));
-        uint256 freeAt = uint256(m.retiredAt) + BOND_DELAY;
-        require(block.number >= freeAt, BondLocked(freeAt));
-        uint256 amount = m.bond;
-        require(amount != 0, NoBond(modelRoot));
-        // Zeroed before the call, so a second entry finds nothing.
-        m.bond = 0;
-        emit BondWithdrawn(modelRoot, msg.sender, amount);
-        (bool ok,) = msg.sender.call{value: amount}("");
+    function withdrawBond(bytes32 modelId) external {
+        _known(modelId);
+        Retired memory r = _retired[modelId][msg.sender];
+        require(r.amount != 0, NoBond(modelId));
+        require(block.number >= r.freeAt, BondLocked(r.freeAt));
+        // Gone before the call, so a second entry finds nothing.
+        delete _retired[modelId][msg.sender];
+        emit BondWithdrawn(modelId, msg.sender, r.amount);
+        (bool ok,) = msg.sender.call{value: r.amount}("");
         require(ok, BondRefused(msg.sender));
     }
 
     /// @inheritdoc IModelRegistry
-    function model(bytes32 modelRoot) external view returns (Model memory) {
-        require(_models[modelRoot].owner != address(0), UnknownModel(modelRoot));
-        return _models[modelRoot];
-    }
-
-    /// @inheritdoc IModelRegistry
-    function limits(bytes32 modelRoot)
+    function modelIdOf(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context)
         external
-        view
-        returns (bool active, uint32 specVersion, uint32 vocab, uint32 context)
+        pure
+        returns (bytes32)
     {
-        Model storage m = _models[modelRoot];
-        require(m.owner != address(0), UnknownModel(modelRoot));
-        return (m.retiredAt == 0, m.specVersion, m.vocab, m.context);
+        return ModelId.id(modelRoot, specVersion, vocab, context);
     }
 
     /// @inheritdoc IModelRegistry
-    function exists(bytes32 modelRoot) external view returns (bool) {
-        return _models[modelRoot].owner != address(0);
+    function model(bytes32 modelId) external view returns (Model memory) {
+        return _known(modelId);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function active(bytes32 modelId) external view returns (bool) {
+        return _known(modelId).retiredAt == 0;
+    }
+
+    /// @inheritdoc IModelRegistry
+    function exists(bytes32 modelId) external view returns (bool) {
+        return _models[modelId].owner != address(0);
     }
 
     /// @inheritdoc IModelRegistry
     function modelsCount() external view returns (uint256) {
-        return _roots.length;
+        return _ids.length;
     }
 
     /// @inheritdoc IModelRegistry
     function modelAt(uint256 index) external view returns (bytes32) {
-        return _roots[index];
+        return _ids[index];
     }
 
-    /// The model, if the caller owns it.
-    function _owned(bytes32 modelRoot) private view returns (Model storage m) {
-        m = _models[modelRoot];
-        require(m.owner != address(0), UnknownModel(modelRoot));
-        require(m.owner == msg.sender, NotModelOwner(msg.sender, m.owner));
+    /// @inheritdoc IModelRegistry
+    function retiredBond(bytes32 modelId, address owner)
+        external
+        view
+        returns (uint256 amount, uint64 freeAt)
+    {
+        Retired storage r = _retired[modelId][owner];
+        return (r.amount, r.freeAt);
+    }
+
+    /// The model, if there is one.
+    function _known(bytes32 modelId) private view returns (Model storage m) {
+        m = _models[modelId];
+        require(m.owner != address(0), UnknownModel(modelId));
     }
 }

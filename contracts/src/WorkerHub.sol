@@ -6,6 +6,7 @@ import {IWorkerHub, Job, JobSpec, JobStatus, Params, Slot, SlotState} from "./in
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
 import {Beacon} from "./libraries/Beacon.sol";
 import {Ids} from "./libraries/Ids.sol";
+import {ModelId} from "./libraries/ModelId.sol";
 import {Neurons} from "./base/Neurons.sol";
 
 /// The hub. It counts in heights only. Every coin that enters is a stake, an escrow or a credit until it leaves.
@@ -42,18 +43,19 @@ contract WorkerHub is Neurons {
         returns (uint256 jobId)
     {
         require(k != 0 && k <= MAX_K, BadK(k, MAX_K));
-        uint32 vocab = _checkSpec(spec);
+        (bytes32 modelId, uint32 inputs) = _checkSpec(spec);
         uint96 fee = _u96(msg.value);
 
         jobId = ++jobsCount;
         Job storage j = _jobs[jobId];
-        j.modelRoot = spec.modelRoot;
+        j.modelId = modelId;
         j.jobHash = hashJob(spec);
         j.payer = msg.sender;
         j.postedAt = uint64(block.number);
         j.k = k;
         j.maxNew = spec.maxNew;
-        j.vocab = vocab;
+        j.vocab = spec.vocab;
+        j.inputs = inputs;
         j.share = fee / k;
         j.escrow = fee;
         j.collateral = _collateral(j.share, collateral);
@@ -136,7 +138,8 @@ contract WorkerHub is Neurons {
         if (status == JobStatus.Open) return _refund(jobId, j);
 
         bool revealing = status == JobStatus.Revealing;
-        uint256 slashed = _failSilent(jobId, j, revealing ? SlotState.Committed : SlotState.Assigned);
+        (uint256 slashed, uint256 failed) =
+            _failSilent(jobId, j, revealing ? SlotState.Committed : SlotState.Assigned);
         if (revealing && _count(jobId, SlotState.Revealed) != 0) {
             // What was revealed is public, so a newcomer could copy it: those who revealed go on alone.
             _closeReveals(jobId, j);
@@ -147,7 +150,8 @@ contract WorkerHub is Neurons {
             _open(j);
             emit JobReopened(jobId, j.attempt, j.roundAt + Beacon.DELAY);
         }
-        _split(slashed, j.payer);
+        // The payer chose the collateral: what it gets must not grow with it, only with what it paid.
+        _split(slashed, failed * j.share, j.payer);
     }
 
     // --- disputes ------------------------------------------------------------------------------
@@ -180,7 +184,7 @@ contract WorkerHub is Neurons {
         uint96 slashed = j.collateral;
         _unlock(neuron_, slashed, slashed);
         emit NeuronConvicted(jobId, neuron_, challenger, slashed);
-        _split(slashed, challenger);
+        _split(slashed, slashed, challenger);
     }
 
     // --- views ---------------------------------------------------------------------------------
@@ -237,22 +241,21 @@ contract WorkerHub is Neurons {
 
     // --- inside --------------------------------------------------------------------------------
 
-    /// Refuses what no neuron could answer; returns the model's vocabulary.
-    function _checkSpec(JobSpec calldata spec) private view returns (uint32 vocab) {
-        bool active;
-        uint32 specVersion;
-        uint32 context;
-        (active, specVersion, vocab, context) = REGISTRY.limits(spec.modelRoot);
-        require(active, ModelInactive(spec.modelRoot));
-        require(spec.specVersion == specVersion, WrongSpecVersion(spec.specVersion, specVersion));
-        uint256 inputs = spec.inputIds.count();
-        require(inputs != 0, EmptyInput());
+    /// Refuses what no neuron could answer; returns the model's id and the prompt's length.
+    function _checkSpec(JobSpec calldata spec) private view returns (bytes32 modelId, uint32 inputs) {
+        modelId = ModelId.id(spec.modelRoot, spec.specVersion, spec.vocab, spec.context);
+        require(REGISTRY.active(modelId), ModelInactive(modelId));
+        uint256 count = spec.inputIds.count();
+        require(count != 0, EmptyInput());
         require(spec.maxNew != 0, NothingAsked());
-        require(inputs + spec.maxNew <= context, ContextOverflow(inputs, spec.maxNew, context));
+        require(count + spec.maxNew <= spec.context, ContextOverflow(count, spec.maxNew, spec.context));
         uint256 stops = spec.stopIds.count();
         require(stops <= MAX_STOPS, TooManyStops(stops));
-        spec.inputIds.checkRange(vocab);
-        spec.stopIds.checkRange(vocab);
+        spec.inputIds.checkRange(spec.vocab);
+        spec.stopIds.checkRange(spec.vocab);
+        // Below the context, which has 32 bits.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        inputs = uint32(count);
         bool good = spec.temperatureQ16 == 0
             ? spec.topK == 0 && spec.topPQ16 == 0
             : spec.topPQ16 != 0 && spec.topPQ16 <= 65536;
@@ -290,7 +293,7 @@ contract WorkerHub is Neurons {
 
     /// Who the beacon draws for the job's empty places.
     function _drawFor(uint256 jobId, Job storage j, bytes32 header) private view returns (address[] memory) {
-        Terms memory t = Terms(j.modelRoot, j.maxNew, j.share, j.collateral, j.roundAt);
+        Terms memory t = Terms(j.modelId, j.inputs, j.maxNew, j.share, j.collateral, j.roundAt);
         uint256 needed = j.k - _count(jobId, SlotState.Committed);
         return _draw(jobId, Beacon.value(header, jobId, j.attempt), t, needed);
     }
@@ -323,8 +326,11 @@ contract WorkerHub is Neurons {
         }
     }
 
-    /// Slashes and removes whoever is still in state `silent`; returns what they lost.
-    function _failSilent(uint256 jobId, Job storage j, SlotState silent) private returns (uint256 total) {
+    /// Slashes and removes whoever is still in state `silent`; returns what they lost and how many they were.
+    function _failSilent(uint256 jobId, Job storage j, SlotState silent)
+        private
+        returns (uint256 total, uint256 failed)
+    {
         Slot[] storage list = _slots[jobId];
         uint96 collateral = j.collateral;
         uint96 slashed = _u96(uint256(collateral) * TIMEOUT_SLASH_BPS / BPS);
@@ -334,6 +340,7 @@ contract WorkerHub is Neurons {
             s.state = SlotState.Failed;
             _unlock(s.neuron, collateral, slashed);
             total += slashed;
+            ++failed;
             emit NeuronTimedOut(jobId, s.neuron, slashed);
         }
     }
@@ -388,7 +395,7 @@ contract WorkerHub is Neurons {
     function _emitPosted(uint256 jobId, Job storage j, JobSpec calldata spec) private {
         uint64 beaconHeight = j.roundAt + Beacon.DELAY;
         emit JobPosted(
-            jobId, msg.sender, spec.modelRoot, j.jobHash, spec, j.k, j.share, j.collateral, beaconHeight
+            jobId, msg.sender, j.modelId, j.jobHash, spec, j.k, j.share, j.collateral, beaconHeight
         );
     }
 

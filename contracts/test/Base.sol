@@ -19,11 +19,13 @@ contract HeaderHashes {
 
 /// Set-up and steps of a job.
 abstract contract Base is Asserts {
-    bytes32 internal constant MODEL = keccak256("model");
+    bytes32 internal constant PACK = keccak256("model");
     bytes32 internal constant SALT = keccak256("salt");
     bytes32 internal constant ROOT = keccak256("trace");
     uint32 internal constant VOCAB = 1000;
     uint32 internal constant CONTEXT = 64;
+    /// What the registry calls the pack with its true numbers.
+    bytes32 internal constant MODEL = keccak256(abi.encode(PACK, uint32(0), VOCAB, CONTEXT));
     uint96 internal constant FEE = 1 ether;
     uint96 internal constant MIN_STAKE = 10 ether;
 
@@ -40,7 +42,7 @@ abstract contract Base is Asserts {
         vm.etch(Beacon.HEADER_HASHES, address(new HeaderHashes()).code);
         registry = ModelRegistry(_create("ModelRegistry", abi.encode(1 ether, uint64(20))));
         vm.deal(address(this), 10 ether);
-        registry.register{value: 1 ether}(MODEL, 0, VOCAB, CONTEXT, "pack://here", keccak256("source"));
+        registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, "pack://here", keccak256("source"));
         hub = _deployHub(registry, _params());
         vm.deal(payer, 1000 ether);
     }
@@ -89,17 +91,19 @@ abstract contract Base is Asserts {
         }
     }
 
-    function _seatOne(address who, uint256 amount, uint96 askBase, uint96 askPerToken) internal {
+    function _seatOne(address who, uint256 amount, uint96 askBase, uint64 askPerOutput) internal {
         vm.deal(who, who.balance + amount);
         vm.prank(who);
         hub.stake{value: amount}();
         vm.prank(who);
-        hub.serve(MODEL, askBase, askPerToken, type(uint96).max);
+        hub.serve(MODEL, askBase, 0, askPerOutput, type(uint96).max);
     }
 
     /// A job of three ids and at most four new ones, ended by id 2.
     function _spec() internal pure returns (JobSpec memory s) {
-        s.modelRoot = MODEL;
+        s.modelRoot = PACK;
+        s.vocab = VOCAB;
+        s.context = CONTEXT;
         s.maxNew = 4;
         s.inputIds = hex"010000000200000003000000";
         s.stopIds = hex"02000000";

@@ -71,10 +71,15 @@ contract FuzzTest is Base {
         hub.finalise(id);
     }
 
-    /// A draw gives k distinct neurons of the list, and half of every slash is burned.
-    function testFuzz_DrawsAreDistinctAndSlashesHalfBurned(uint8 n, uint8 k, uint16 slash, uint256 seed)
-        public
-    {
+    /// A draw gives k distinct neurons of the list, and at least half of every slash is burned.
+    function testFuzz_DrawsAreDistinctAndSlashesHalfBurned(
+        uint8 n,
+        uint8 k,
+        uint16 slash,
+        uint96 share,
+        uint256 seed
+    ) public {
+        share = uint96(bound(share, 0, 1 ether));
         n = uint8(bound(n, 1, 20));
         k = uint8(bound(k, 1, n < 8 ? n : 8));
         Params memory p = _params();
@@ -82,7 +87,7 @@ contract FuzzTest is Base {
         hub = _deployHub(registry, p);
         _seat(n);
         vm.roll(bound(seed, 1000, 1e9));
-        uint256 id = _post(k);
+        uint256 id = _post(k, uint256(share) * k);
         uint256 before = payer.balance;
         Slot[] memory s = _assign(id);
         assertEq(s.length, k, "k drawn");
@@ -95,8 +100,10 @@ contract FuzzTest is Base {
         _pastDeadline(id);
         hub.timeout(id);
         uint256 slashed = uint256(1 ether) * p.timeoutSlashBps / 10_000 * k;
-        assertEq(payer.balance - before, slashed / 2, "payer");
-        assertEq(address(0).balance, slashed - slashed / 2, "burned");
+        // Half, but never more than the shares of those who were silent.
+        uint256 given = slashed / 2 < share * k ? slashed / 2 : share * k;
+        assertEq(payer.balance - before, given, "payer");
+        assertEq(address(0).balance, slashed - given, "burned");
         _conserved();
     }
 

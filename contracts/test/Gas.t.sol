@@ -13,7 +13,7 @@ contract GasTest is Base {
         hub.stake{value: 20 ether}();
         vm.snapshotGasLastCall("stake");
         vm.prank(n);
-        hub.serve(MODEL, 1, 1, 5 ether);
+        hub.serve(MODEL, 1, 0, 1, 5 ether);
         vm.snapshotGasLastCall("serve");
 
         uint256 id = _post(1);
@@ -32,13 +32,15 @@ contract GasTest is Base {
     }
 
     function test_GasOfLongLists() public {
-        registry.register{value: 1 ether}("long", 0, 49152, 8192, "u", 0);
+        bytes32 long = registry.register{value: 1 ether}("long", 0, 49152, 8192, "u", 0);
         address n = _neuron(0);
         _seat(1);
         vm.prank(n);
-        hub.serve("long", 0, 0, 5 ether);
+        hub.serve(long, 0, 0, 0, 5 ether);
         JobSpec memory spec = _spec();
         spec.modelRoot = "long";
+        spec.vocab = 49152;
+        spec.context = 8192;
         spec.inputIds = _ids(2048);
         spec.maxNew = 1024;
         vm.prank(payer);

@@ -24,6 +24,10 @@ contract Handler is Base {
     /// Jobs that ended in each state, so that a run that reaches nothing shows.
     uint256 public settled;
     uint256 public refunded;
+    /// Wei that silence gave the payer beyond the silent neurons' shares.
+    uint256 public overpaid;
+    /// Timeouts that slashed somebody, so that a run that reaches none shows.
+    uint256 public silences;
 
     constructor(IModelRegistry, WorkerHub hub_, address verifier_) {
         hub = hub_;
@@ -37,7 +41,7 @@ contract Handler is Base {
             vm.prank(who);
             hub.stake{value: 40 ether}();
             vm.prank(who);
-            hub.serve(MODEL, uint96(i * 0.05 ether), 0, type(uint96).max);
+            hub.serve(MODEL, uint96(i * 0.05 ether), 0, 0, type(uint96).max);
         }
     }
 
@@ -66,7 +70,7 @@ contract Handler is Base {
     function serve(uint256 i, uint256 ask, bool closed) external {
         address who = _who(i);
         vm.prank(who);
-        try hub.serve(MODEL, uint96(bound(ask, 0, 1 ether)), 0, type(uint96).max) {} catch {}
+        try hub.serve(MODEL, uint96(bound(ask, 0, 1 ether)), 0, 0, type(uint96).max) {} catch {}
         vm.prank(who);
         hub.setPayout(closed ? CLOSED : address(0));
     }
@@ -112,11 +116,31 @@ contract Handler is Base {
         id = _id(id);
         if (id == 0 || hub.job(id).escrow == 0) return;
         if (late && hub.job(id).deadline >= block.number) _pastDeadline(id);
-        try hub.timeout(id) {} catch {}
+        _timeout(id);
         try hub.finalise(id) {} catch {}
         JobStatus status = hub.job(id).status;
         if (status == JobStatus.Settled) ++settled;
         if (status == JobStatus.Refunded) ++refunded;
+    }
+
+    /// Counts what a timeout gives the payer beyond the fee that it gets back.
+    function _timeout(uint256 id) private {
+        uint256 before = payer.balance + hub.job(id).escrow;
+        uint256 failed = _failed(id);
+        try hub.timeout(id) {} catch {}
+        failed = _failed(id) - failed;
+        if (failed == 0) return;
+        ++silences;
+        uint256 gained = payer.balance + hub.job(id).escrow - before;
+        uint256 shares = failed * hub.job(id).share;
+        if (gained > shares) overpaid += gained - shares;
+    }
+
+    function _failed(uint256 id) private view returns (uint256 n) {
+        Slot[] memory s = hub.assigned(id);
+        for (uint256 i = 0; i < s.length; ++i) {
+            if (s[i].state == SlotState.Failed) ++n;
+        }
     }
 
     /// A job from end to end, so that every run sees some.
@@ -187,6 +211,10 @@ contract InvariantTest is Base {
             held += _neuron(i).balance;
         }
         assertEq(held, handler.minted(), "no coin appears or vanishes");
+    }
+
+    function invariant_SilenceGivesThePayerNoMoreThanTheShares() public view {
+        assertEq(handler.overpaid(), 0, "a payer lives off silence");
     }
 
     function invariant_TotalsAreTheSumOfTheParts() public view {

@@ -18,13 +18,24 @@ contract JobErrorsTest is Base {
     function test_RefusesAnUnknownModel() public {
         JobSpec memory s = _spec();
         s.modelRoot = "other";
-        _refused(s, abi.encodeWithSelector(IModelRegistry.UnknownModel.selector, bytes32("other")));
+        _refused(s, _unknown(s));
     }
 
-    function test_RefusesAnotherSpecVersion() public {
+    function test_RefusesNumbersThatAreNotTheModels() public {
         JobSpec memory s = _spec();
         s.specVersion = 1;
-        _refused(s, abi.encodeWithSelector(IWorkerHub.WrongSpecVersion.selector, 1, 0));
+        _refused(s, _unknown(s));
+        s = _spec();
+        s.vocab += 1;
+        _refused(s, _unknown(s));
+        s = _spec();
+        s.context += 1;
+        _refused(s, _unknown(s));
+    }
+
+    function _unknown(JobSpec memory s) private view returns (bytes memory) {
+        bytes32 id = registry.modelIdOf(s.modelRoot, s.specVersion, s.vocab, s.context);
+        return abi.encodeWithSelector(IModelRegistry.UnknownModel.selector, id);
     }
 
     function test_RefusesAnEmptyPrompt() public {

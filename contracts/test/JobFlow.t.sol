@@ -149,6 +149,24 @@ contract JobFlowTest is Base {
         _conserved();
     }
 
+    /// A payer that asks for much collateral and pays next to nothing must not live off silent neurons.
+    function test_SilenceNeverGivesThePayerMoreThanTheShare() public {
+        _seat(3);
+        uint256 before = payer.balance;
+        vm.prank(payer);
+        uint256 id = hub.infer{value: 6}(_spec(), 3, 15 ether);
+        _assign(id);
+        _pastDeadline(id);
+        hub.timeout(id);
+        // Three neurons lost 1.5 ether each; each one's share was 2 wei.
+        assertEq(payer.balance, before - 6 + 6, "as much as the three shares, while the fee waits");
+        assertEq(address(0).balance, 4.5 ether - 6, "the rest is burned");
+        _conserved();
+        _pastDeadline(id);
+        hub.timeout(id);
+        assertEq(payer.balance, before + 6, "the fee too");
+    }
+
     function test_ACommitSurvivesTheRedrawOfAnother() public {
         _seat(3);
         uint256 id = _post(2);

@@ -7,16 +7,16 @@ import {Base} from "./Base.sol";
 
 /// Owns a model and refuses coins.
 contract Refuser {
-    function register(IModelRegistry r, bytes32 root) external payable {
-        r.register{value: msg.value}(root, 0, 1, 1, "u", 0);
+    function register(IModelRegistry r, bytes32 root) external payable returns (bytes32) {
+        return r.register{value: msg.value}(root, 0, 1, 1, "u", 0);
     }
 
-    function retire(IModelRegistry r, bytes32 root) external {
-        r.retire(root);
+    function retire(IModelRegistry r, bytes32 id) external {
+        r.retire(id);
     }
 
-    function withdraw(IModelRegistry r, bytes32 root) external {
-        r.withdrawBond(root);
+    function withdraw(IModelRegistry r, bytes32 id) external {
+        r.withdrawBond(id);
     }
 }
 
@@ -28,6 +28,7 @@ contract ModelRegistryTest is Base {
 
     function test_KeepsWhatWasRegistered() public view {
         Model memory m = registry.model(MODEL);
+        assertEq(m.modelRoot, PACK, "root");
         assertEq(m.owner, address(this), "owner");
         assertEq(m.vocab, VOCAB, "vocab");
         assertEq(m.context, CONTEXT, "context");
@@ -43,7 +44,47 @@ contract ModelRegistryTest is Base {
 
     function test_RefusesADuplicate() public {
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelExists.selector, MODEL));
-        registry.register{value: 1 ether}(MODEL, 0, 5, 5, "u", 0);
+        registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, "u", 0);
+    }
+
+    /// Whoever is first with a root and false numbers takes nothing from whoever comes with the true ones.
+    function test_FalseNumbersAreAnotherModel() public {
+        bytes32 pack = keccak256("another pack");
+        vm.deal(payer, 2 ether);
+        vm.prank(payer);
+        bytes32 squatted = registry.register{value: 1 ether}(pack, 0, 7, 9, "u", 0);
+        bytes32 right = registry.register{value: 1 ether}(pack, 0, VOCAB, CONTEXT, "u", 0);
+        assertTrue(squatted != right, "two models");
+        assertEq(right, registry.modelIdOf(pack, 0, VOCAB, CONTEXT), "foretold");
+        assertEq(registry.model(right).vocab, VOCAB, "the right vocabulary");
+        assertEq(registry.model(right).modelRoot, pack, "of the same pack");
+        assertTrue(registry.active(right) && registry.active(squatted), "both take jobs");
+    }
+
+    /// Whoever is first with the true numbers cannot close the model for good either.
+    function test_ARetiredModelIsRegisteredAgainByAnyone() public {
+        registry.retire(MODEL);
+        vm.deal(payer, 1 ether);
+        vm.prank(payer);
+        assertEq(registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, "there", 0), MODEL, "the same id");
+        assertTrue(registry.active(MODEL), "takes jobs again");
+        assertEq(registry.model(MODEL).owner, payer, "the new owner");
+        assertEq(registry.modelsCount(), 1, "listed once");
+        // Each gets its own bond back.
+        _skip(20);
+        uint256 before = address(this).balance;
+        registry.withdrawBond(MODEL);
+        assertEq(address(this).balance, before + 1 ether, "the first bond");
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NoBond.selector, MODEL));
+        vm.prank(payer);
+        registry.withdrawBond(MODEL);
+        vm.prank(payer);
+        registry.retire(MODEL);
+        _skip(20);
+        vm.prank(payer);
+        registry.withdrawBond(MODEL);
+        assertEq(payer.balance, 1 ether, "the second");
+        assertEq(address(registry).balance, 0, "nothing is left behind");
     }
 
     function test_RefusesAnotherBond() public {
@@ -76,7 +117,7 @@ contract ModelRegistryTest is Base {
         vm.expectRevert(unknown);
         registry.model(OTHER);
         vm.expectRevert(unknown);
-        registry.limits(OTHER);
+        registry.active(OTHER);
         vm.expectRevert(unknown);
         registry.retire(OTHER);
         vm.expectRevert(unknown);
@@ -84,24 +125,24 @@ contract ModelRegistryTest is Base {
     }
 
     function test_OnlyTheOwnerRetiresAndWithdraws() public {
-        bytes memory notOwner =
-            abi.encodeWithSelector(IModelRegistry.NotModelOwner.selector, payer, address(this));
-        vm.expectRevert(notOwner);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NotModelOwner.selector, payer, address(this)));
         vm.prank(payer);
         registry.retire(MODEL);
-        vm.expectRevert(notOwner);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NoBond.selector, MODEL));
         vm.prank(payer);
         registry.withdrawBond(MODEL);
     }
 
     function test_TheBondComesBackOnceAfterItsDelay() public {
-        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.BondLocked.selector, 0));
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NoBond.selector, MODEL));
         registry.withdrawBond(MODEL);
         registry.retire(MODEL);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.AlreadyRetired.selector, MODEL));
         registry.retire(MODEL);
-        (bool active,,,) = registry.limits(MODEL);
-        assertTrue(!active, "retired");
+        assertTrue(!registry.active(MODEL), "retired");
+        (uint256 amount, uint64 freeAt) = registry.retiredBond(MODEL, address(this));
+        assertEq(amount, 1 ether, "on its way back");
+        assertEq(freeAt, 120, "from there on");
         _skip(19);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.BondLocked.selector, 120));
         registry.withdrawBond(MODEL);
@@ -111,18 +152,16 @@ contract ModelRegistryTest is Base {
         assertEq(address(this).balance, before + 1 ether, "bond back");
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.NoBond.selector, MODEL));
         registry.withdrawBond(MODEL);
-        // The numbers stay: old jobs mean what they meant, and nobody registers the root again.
-        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelExists.selector, MODEL));
-        registry.register{value: 1 ether}(MODEL, 0, 5, 5, "u", 0);
     }
 
     function test_AnOwnerThatRefusesCoinsKeepsItsBondWaiting() public {
         Refuser r = new Refuser();
-        r.register{value: 1 ether}(registry, OTHER);
-        r.retire(registry, OTHER);
+        bytes32 id = r.register{value: 1 ether}(registry, OTHER);
+        r.retire(registry, id);
         _skip(20);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.BondRefused.selector, address(r)));
-        r.withdraw(registry, OTHER);
-        assertEq(registry.model(OTHER).bond, 1 ether, "still there");
+        r.withdraw(registry, id);
+        (uint256 amount,) = registry.retiredBond(id, address(r));
+        assertEq(amount, 1 ether, "still there");
     }
 }

@@ -58,25 +58,25 @@ contract NeuronsTest is Base {
     function test_RefusesAnOfferOnTooLittleStake() public {
         vm.expectRevert(abi.encodeWithSelector(IWorkerHub.StakeTooSmall.selector, 0, MIN_STAKE));
         vm.prank(n);
-        hub.serve(MODEL, 0, 0, 1 ether);
+        hub.serve(MODEL, 0, 0, 0, 1 ether);
     }
 
     function test_RefusesAnOfferThatLocksTooLittle() public {
         _seat(1);
         vm.expectRevert(abi.encodeWithSelector(IWorkerHub.CollateralTooSmall.selector, 1 ether - 1, 1 ether));
         vm.prank(n);
-        hub.serve(MODEL, 0, 0, 1 ether - 1);
+        hub.serve(MODEL, 0, 0, 0, 1 ether - 1);
     }
 
     function test_RefusesAnOfferForAnUnknownOrRetiredModel() public {
         _seat(1);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.UnknownModel.selector, bytes32("x")));
         vm.prank(n);
-        hub.serve("x", 0, 0, 1 ether);
+        hub.serve("x", 0, 0, 0, 1 ether);
         registry.retire(MODEL);
         vm.expectRevert(abi.encodeWithSelector(IWorkerHub.ModelInactive.selector, MODEL));
         vm.prank(n);
-        hub.serve(MODEL, 0, 0, 1 ether);
+        hub.serve(MODEL, 0, 0, 0, 1 ether);
     }
 
     function test_RefusesMoreServersThanADrawCanRead() public {
@@ -88,12 +88,12 @@ contract NeuronsTest is Base {
         hub.stake{value: 20 ether}();
         vm.expectRevert(abi.encodeWithSelector(IWorkerHub.ModelFull.selector, MODEL, max));
         vm.prank(late);
-        hub.serve(MODEL, 0, 0, 1 ether);
+        hub.serve(MODEL, 0, 0, 0, 1 ether);
         // One leaves, one enters.
         vm.prank(n);
         hub.unserve(MODEL);
         vm.prank(late);
-        hub.serve(MODEL, 0, 0, 1 ether);
+        hub.serve(MODEL, 0, 0, 0, 1 ether);
         assertEq(hub.offers(MODEL).length, max, "full");
     }
 
@@ -125,11 +125,12 @@ contract NeuronsTest is Base {
     function test_ANewPriceReplacesTheOld() public {
         _seat(1);
         vm.prank(n);
-        hub.serve(MODEL, 7, 3, 2 ether);
+        hub.serve(MODEL, 7, 2, 3, 2 ether);
         Offer[] memory o = hub.offers(MODEL);
         assertEq(o.length, 1, "one offer");
         assertEq(o[0].askBase, 7, "base");
-        assertEq(o[0].askPerToken, 3, "per token");
+        assertEq(o[0].askPerInput, 2, "per prompt id");
+        assertEq(o[0].askPerOutput, 3, "per token");
         assertEq(o[0].collateralMax, 2 ether, "collateral");
     }
 
@@ -138,10 +139,10 @@ contract NeuronsTest is Base {
         _seatOne(_neuron(1), 20 ether, 0, 0.5 ether);
         _seatOne(_neuron(2), 20 ether, 5 ether, 0);
         // 4 tokens: asks 1, 2 and 5 ether, and 5 % go to the protocol.
-        uint256 fee = hub.quote(MODEL, 4, 2, 0);
+        uint256 fee = hub.quote(MODEL, 3, 4, 2, 0);
         assertEq(fee / 1e6, 2 * 2 ether * uint256(100) / 95 / 1e6, "two neurons");
-        assertEq(hub.quote(MODEL, 4, 4, 0), 0, "there are no four");
-        assertEq(hub.quote(MODEL, 4, 0, 0), 0, "none asked");
+        assertEq(hub.quote(MODEL, 3, 4, 4, 0), 0, "there are no four");
+        assertEq(hub.quote(MODEL, 3, 4, 0, 0), 0, "none asked");
         uint256 enough = _post(2, fee);
         uint256 tooLittle = _post(2, fee - 2);
         _assign(enough);
@@ -149,13 +150,34 @@ contract NeuronsTest is Base {
         hub.assign(tooLittle);
     }
 
+    function test_APriceCountsPromptAndOutputApart() public {
+        vm.deal(n, 20 ether);
+        vm.prank(n);
+        hub.stake{value: 20 ether}();
+        vm.prank(n);
+        hub.serve(MODEL, 0.1 ether, 0.02 ether, 0.2 ether, type(uint96).max);
+        // 3 prompt ids and 4 tokens: 0.1 + 0.06 + 0.8 ether, and 5 % go to the protocol.
+        uint256 fee = hub.quote(MODEL, 3, 4, 1, 0);
+        assertEq(fee / 1e6, 0.96 ether * uint256(100) / 95 / 1e6, "base, prompt, output");
+        assertEq(hub.eligible(MODEL, 3, 4, uint96(fee), 0).length, 1, "enough");
+        assertEq(hub.eligible(MODEL, 4, 4, uint96(fee), 0).length, 0, "a longer prompt");
+        assertEq(hub.eligible(MODEL, 3, 5, uint96(fee), 0).length, 0, "a longer answer");
+        uint256 enough = _post(1, fee);
+        uint256 tooLittle = _post(1, fee - 1);
+        _assign(enough);
+        vm.expectRevert(abi.encodeWithSelector(IWorkerHub.NotEnoughNeurons.selector, 0, 1));
+        hub.assign(tooLittle);
+    }
+
     function test_AQuoteMindsTheCollateral() public {
         _seatOne(_neuron(0), 10 ether, 1 ether, 0);
         _seatOne(_neuron(1), 90 ether, 30 ether, 0);
-        assertEq(hub.quote(MODEL, 4, 1, 11 ether) / 1e6, 30 ether * uint256(100) / 95 / 1e6, "the larger one");
-        assertEq(hub.quote(MODEL, 4, 1, 91 ether), 0, "nobody");
+        assertEq(
+            hub.quote(MODEL, 3, 4, 1, 11 ether) / 1e6, 30 ether * uint256(100) / 95 / 1e6, "the larger one"
+        );
+        assertEq(hub.quote(MODEL, 3, 4, 1, 91 ether), 0, "nobody");
         // A share of 31 ether asks 31 ether of collateral, which the first lacks.
-        assertEq(hub.quote(MODEL, 4, 2, 0), 0, "not both");
+        assertEq(hub.quote(MODEL, 3, 4, 2, 0), 0, "not both");
     }
 
     function test_OnlyTheEligibleAreDrawn() public {
@@ -166,8 +188,8 @@ contract NeuronsTest is Base {
         _seatOne(_neuron(4), 20 ether, 0, 0); // changes its price after the posting
         _seatOne(_neuron(5), 20 ether, 0.1 ether, 0.1 ether);
         vm.prank(_neuron(2));
-        hub.serve(MODEL, 0, 0, 1.5 ether);
-        assertEq(hub.eligible(MODEL, 4, FEE, 2 ether).length, 4, "1, 3, 4, 5 by now");
+        hub.serve(MODEL, 0, 0, 0, 1.5 ether);
+        assertEq(hub.eligible(MODEL, 3, 4, FEE, 2 ether).length, 4, "1, 3, 4, 5 by now");
         vm.prank(payer);
         uint256 id = hub.infer{value: FEE}(_spec(), 1, 2 ether);
         vm.prank(_neuron(1));
@@ -177,7 +199,7 @@ contract NeuronsTest is Base {
         vm.prank(_neuron(3));
         hub.stake{value: 1}();
         vm.prank(_neuron(4));
-        hub.serve(MODEL, 0, 0, 5 ether);
+        hub.serve(MODEL, 0, 0, 0, 5 ether);
         _seatOne(_neuron(6), 20 ether, 0, 0); // came too late
         assertEq(hub.drawn(id).length, 0, "no beacon yet");
         _skip(1);

@@ -27,6 +27,9 @@ contract VectorsTest is Base {
             JobSpec memory s = JobSpec({
                 modelRoot: vm.parseJsonBytes32(json, _at(".jobs", i, ".modelRoot")),
                 specVersion: _u32(".jobs", i, ".specVersion"),
+                // No part of the hash: they follow from the root.
+                vocab: uint32(i),
+                context: uint32(i),
                 maxNew: _u32(".jobs", i, ".maxNew"),
                 temperatureQ16: _u32(".jobs", i, ".temperatureQ16"),
                 topK: _u32(".jobs", i, ".topK"),
@@ -38,6 +41,20 @@ contract VectorsTest is Base {
             assertEq(hub.hashJob(s), vm.parseJsonBytes32(json, _at(".jobs", i, ".hash")), "job hash");
         }
         assertEq(i, 4, "jobs read");
+    }
+
+    function test_ModelIds() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".models", i, "")); ++i) {
+            bytes32 id = registry.modelIdOf(
+                vm.parseJsonBytes32(json, _at(".models", i, ".modelRoot")),
+                _u32(".models", i, ".specVersion"),
+                _u32(".models", i, ".vocab"),
+                _u32(".models", i, ".context")
+            );
+            assertEq(id, vm.parseJsonBytes32(json, _at(".models", i, ".id")), "model id");
+        }
+        assertEq(i, 2, "models read");
     }
 
     function test_CommitHashes() public {

@@ -1,14 +1,13 @@
 //! Contracts and model of a devnet: deployed once, found again after a restart.
 
 use alloy::sol_types::SolCall;
-use alloy_primitives::{Address, B256, TxKind, U256, Uint};
+use alloy_primitives::{Address, TxKind, U256, Uint};
 use bitai_contracts::{ModelRegistry, Params, hub_init_code, registry_init_code};
 use bitai_miner::{
     Failure,
     chain::{Hub, Node, Sender, send::Call},
     models::Listed,
 };
-use bitai_types::job::SPEC_VERSION;
 
 use crate::accounts::coin;
 
@@ -113,9 +112,8 @@ pub async fn register(
     registry: Address,
     model: &Listed,
 ) -> Result<(), Failure> {
-    let root: B256 = model.model_root;
     if hub
-        .model(root)
+        .model(&model.key())
         .await
         .map_err(|e| e.into_failure("reading the model registry"))?
         .is_some()
@@ -123,8 +121,8 @@ pub async fn register(
         return Ok(());
     }
     let call = ModelRegistry::registerCall {
-        modelRoot: root,
-        specVersion: SPEC_VERSION,
+        modelRoot: model.model_root,
+        specVersion: model.spec_version,
         vocab: model.vocab,
         context: model.context,
         uri: format!("bitai:{}", model.name),

@@ -195,7 +195,7 @@ impl Devnet {
     pub async fn start_neuron(&mut self, options: &Options) -> Result<(), Failure> {
         let settings = worker::Settings {
             models: vec![self.model.name.clone()],
-            ask: alloy_primitives::U256::from(bitai_miner::DEFAULT_ASK_WEI),
+            ask: config::Ask::default(),
             stake: Some(deploy::stake_wei()),
             device: options.device,
         };

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use alloy_primitives::U256;
 use bitai_miner::{Failure, ask, chain::Sender, cli::SamplingArgs, infer, models, stake};
 
 use crate::{
@@ -33,7 +32,8 @@ pub async fn run(devnet: &Devnet, prompt: &str, options: &SamplingArgs) -> Resul
     };
     let before = balance().await?;
     let started = Instant::now();
-    let (job_id, _) = ask::post(hub, &client, &job, 1, U256::from(ask::DEFAULT_FEE_WEI)).await?;
+    let fee = ask::fee(hub, &model.key(), &job, 1).await?;
+    let (job_id, _) = ask::post(hub, &client, &model.key(), &job, 1, fee).await?;
     println!(
         "job {job_id} posted: {} prompt ids, at most {} new",
         job.input_ids.len(),

@@ -129,21 +129,21 @@ fn journal(dir: &Path, job_id: U256) -> String {
 async fn killed_anywhere_the_job_is_finished_and_paid_once() {
     let dir = tempfile::tempdir().unwrap();
     let data = common::data(dir.path());
-    let root = bitai_miner::models::open(&data, Some(common::MODEL))
+    let model = bitai_miner::models::open(&data, Some(common::MODEL))
         .unwrap()
         .0
-        .model_root;
+        .key();
     let port = free_port();
     let mut node = spawn_node(dir.path(), port);
     let hub = connect(&data).await;
     let mut miner = spawn_miner(dir.path());
     until("the neuron offers the model", || async {
-        !hub.offers(root).await.unwrap().is_empty()
+        !hub.offers(&model).await.unwrap().is_empty()
     })
     .await;
 
     let job = Job {
-        model_root: root,
+        model_root: model.model_root,
         spec_version: 0,
         input_ids: (0..40).collect(),
         max_new: 64,
@@ -152,7 +152,7 @@ async fn killed_anywhere_the_job_is_finished_and_paid_once() {
         seed: 0,
     };
     let client = Sender::new(Arc::clone(hub.node()), Account::named("client").signer);
-    let (job_id, _) = ask::post(&hub, &client, &job, 1, U256::from(ask::DEFAULT_FEE_WEI))
+    let (job_id, _) = ask::post(&hub, &client, &model, &job, 1, U256::from(ask::DEFAULT_FEE_WEI))
         .await
         .unwrap();
 

@@ -49,9 +49,10 @@ async fn a_job_is_answered_committed_revealed_and_paid_once() {
     let client = sender(&devnet, "client");
     let alice = sender(&devnet, "alice");
     let fee = U256::from(ask::DEFAULT_FEE_WEI);
+    let key = devnet.model.key();
     let (a, b) = tokio::join!(
-        ask::post(&devnet.hub, &client, &job, 1, fee),
-        ask::post(&devnet.hub, &alice, &other, 1, fee)
+        ask::post(&devnet.hub, &client, &key, &job, 1, fee),
+        ask::post(&devnet.hub, &alice, &key, &other, 1, fee)
     );
     let (a, b) = (a.unwrap().0, b.unwrap().0);
     settled(&devnet, a).await.unwrap();
@@ -132,7 +133,7 @@ async fn refusals_have_their_codes(devnet: &Devnet, options: &bitai_devnet::Opti
 
     let settings = worker::Settings {
         models: vec![common::MODEL.into()],
-        ask: U256::from(1),
+        ask: Default::default(),
         stake: None,
         device: options.device,
     };
@@ -145,14 +146,21 @@ async fn refusals_have_their_codes(devnet: &Devnet, options: &bitai_devnet::Opti
 
     let client = sender(devnet, "client");
     let long = job(devnet, 500, 32);
-    let refused = ask::post(&devnet.hub, &client, &long, 1, U256::from(1))
+    let refused = ask::post(&devnet.hub, &client, &devnet.model.key(), &long, 1, U256::from(1))
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("context"), "{refused}");
     assert_eq!(refused.code(), 23, "the hub's own refusal");
-    let poor = ask::post(&devnet.hub, &client, &job(devnet, 3, 4), 1, U256::MAX >> 100)
-        .await
-        .unwrap_err();
+    let poor = ask::post(
+        &devnet.hub,
+        &client,
+        &devnet.model.key(),
+        &job(devnet, 3, 4),
+        1,
+        U256::MAX >> 100,
+    )
+    .await
+    .unwrap_err();
     assert_eq!(poor.code(), 32, "balance too small");
 }
 

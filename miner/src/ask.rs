@@ -6,7 +6,7 @@ use std::{
 };
 
 use alloy_primitives::{Address, B256, U256};
-use bitai_contracts::JobStatus;
+use bitai_contracts::{JobStatus, ModelKey};
 use bitai_poc::TraceRoot;
 use bitai_types::Job;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::{
     infer, models, stake, wallet,
 };
 
-/// Fee where nothing else is said: 10^-3 coin.
+/// Fee where nobody quotes one: 10^-3 coin. The job then waits for somebody who takes it.
 pub const DEFAULT_FEE_WEI: u64 = 1_000_000_000_000_000;
 /// How often the job is looked at.
 const POLL: Duration = Duration::from_millis(500);
@@ -63,16 +63,31 @@ pub struct Answered {
     pub legs: Vec<Leg>,
 }
 
-/// Posts a job for `fee` wei; gives its number and the transaction.
+/// The fee for a job where none was named: what enough neurons take now and a tenth more, since they may change
+/// their price until the draw.
+pub async fn fee(hub: &Hub, model: &ModelKey, job: &Job, neurons: u8) -> Result<U256, Failure> {
+    let least = hub
+        .quote(model, job, neurons)
+        .await
+        .map_err(|e| e.into_failure("asking for a price"))?;
+    if least.is_zero() {
+        tracing::warn!("nobody who could be drawn quotes a price for this job now");
+        return Ok(U256::from(DEFAULT_FEE_WEI));
+    }
+    Ok(least.saturating_add(least / U256::from(10)))
+}
+
+/// Posts a job on `model` for `fee` wei; gives its number and the transaction.
 pub async fn post(
     hub: &Hub,
     sender: &Sender,
+    model: &ModelKey,
     job: &Job,
     neurons: u8,
     fee: U256,
 ) -> Result<(U256, B256), Failure> {
     stake::check_balance(hub, sender.address(), fee).await?;
-    let call = hub.infer(job, neurons, fee);
+    let call = hub.infer(model, job, neurons, fee);
     let receipt = sender
         .execute(&call, "posting the job", stake::INCLUSION_TIMEOUT)
         .await?;
@@ -250,10 +265,13 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), 
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);
-    let fee = args.fee.unwrap_or(U256::from(DEFAULT_FEE_WEI));
+    let fee = match args.fee {
+        Some(fee) => fee,
+        None => fee(&hub, &model.key(), &job, args.neurons).await?,
+    };
     let spinner = crate::progress::spinner("posting the job");
     let result = async {
-        let (job_id, tx) = post(&hub, &sender, &job, args.neurons, fee).await?;
+        let (job_id, tx) = post(&hub, &sender, &model.key(), &job, args.neurons, fee).await?;
         if args.no_wait {
             return Ok((job_id, tx, None));
         }

@@ -312,15 +312,29 @@ pub enum WalletCommand {
     },
 }
 
+/// The price of a job: all three together.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AskPriceArgs {
+    /// Wei asked for a job, whatever its length [default: 2 * 10^13]
+    #[arg(long, env = "BITAI_ASK_JOB", value_name = "WEI")]
+    pub ask_job: Option<U256>,
+    /// Wei asked for each prompt id [default: 6 * 10^10]
+    #[arg(long, env = "BITAI_ASK_IN", value_name = "WEI")]
+    pub ask_in: Option<u64>,
+    /// Wei asked for each token that the job may generate [default: 6 * 10^11]
+    #[arg(long, env = "BITAI_ASK_OUT", value_name = "WEI")]
+    pub ask_out: Option<u64>,
+}
+
 /// `run`
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Models to serve, by name or root [default: every model in the data directory that the chain lists]
     #[arg(long, env = "BITAI_MODEL", value_delimiter = ',')]
     pub model: Vec<String>,
-    /// Least fee for a job, in wei
-    #[arg(long, env = "BITAI_ASK")]
-    pub ask: Option<U256>,
+    /// What to ask.
+    #[command(flatten)]
+    pub ask: AskPriceArgs,
     /// Stake up to this much first, in wei
     #[arg(long)]
     pub stake: Option<U256>,
@@ -346,7 +360,7 @@ pub struct AskArgs {
     /// How to choose tokens.
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Fee in wei [default: a thousandth of a coin]
+    /// Fee in wei [default: the least that enough neurons take now, and a tenth more]
     #[arg(long)]
     pub fee: Option<U256>,
     /// Neurons that must answer

@@ -8,7 +8,7 @@ use bitai_types::chain::RPC_PORT;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cli::{ChainArgs, DeviceArgs, DeviceKind, KeyArgs},
+    cli::{AskPriceArgs, ChainArgs, DeviceArgs, DeviceKind, KeyArgs},
     datadir::DataDir,
     exit::Failure,
 };
@@ -34,8 +34,12 @@ pub struct File {
     pub device: Option<DeviceKind>,
     /// Threads.
     pub threads: Option<usize>,
-    /// Least fee for a job, in wei, as a decimal string.
-    pub ask: Option<U256>,
+    /// Wei asked for a job, as a decimal string.
+    pub ask_job: Option<U256>,
+    /// Wei asked for a prompt id.
+    pub ask_in: Option<u64>,
+    /// Wei asked for a token of the answer.
+    pub ask_out: Option<u64>,
 }
 
 /// What a devnet writes for the miners of its data directory.
@@ -76,6 +80,28 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Threads, at least 1.
     pub threads: usize,
+}
+
+/// What a neuron asks for a job: all three together, for as many tokens as the job may generate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Wei a job: its commit, reveal and finalise cost the same however short it is.
+    pub per_job: U256,
+    /// Wei a prompt id.
+    pub per_input: u64,
+    /// Wei a token of max_new.
+    pub per_output: u64,
+}
+
+impl Default for Ask {
+    /// A 128-token answer to 64 ids for about 10^-4 coin. A prompt runs as one batch, an answer token by token.
+    fn default() -> Self {
+        Self {
+            per_job: U256::from(20_000_000_000_000u64),
+            per_input: 60_000_000_000,
+            per_output: 600_000_000_000,
+        }
+    }
 }
 
 /// The layers below the command line.
@@ -174,10 +200,14 @@ impl Layers {
         }
     }
 
-    /// The least fee that is meant.
-    pub fn ask(&self, arg: Option<U256>) -> U256 {
-        arg.or(self.file.ask)
-            .unwrap_or(U256::from(crate::DEFAULT_ASK_WEI))
+    /// The price that is meant.
+    pub fn ask(&self, args: &AskPriceArgs) -> Ask {
+        let default = Ask::default();
+        Ask {
+            per_job: args.ask_job.or(self.file.ask_job).unwrap_or(default.per_job),
+            per_input: args.ask_in.or(self.file.ask_in).unwrap_or(default.per_input),
+            per_output: args.ask_out.or(self.file.ask_out).unwrap_or(default.per_output),
+        }
     }
 }
 
@@ -227,6 +257,18 @@ mod tests {
             ..Default::default()
         });
         assert_eq!((c.hub, c.chain_id), (None, None));
+    }
+
+    #[test]
+    fn a_price_is_put_together_from_its_layers() {
+        let l = layers("ask_job = \"7\"\nask_in = 5", None).unwrap();
+        let flags = AskPriceArgs {
+            ask_in: Some(3),
+            ..Default::default()
+        };
+        let ask = l.ask(&flags);
+        assert_eq!((ask.per_job, ask.per_input), (U256::from(7), 3));
+        assert_eq!(ask.per_output, Ask::default().per_output);
     }
 
     #[test]

@@ -19,6 +19,7 @@ Exit codes:
   14  trace root mismatch: the answer was not computed as claimed
   15  device failed
   16  receipt malformed
+  17  the chain does not list the model as the pack is, or has retired it
   20  node unreachable
   21  node is on another chain
   22  contract missing at its address
@@ -66,6 +67,16 @@ pub enum Failure {
         dir: PathBuf,
         /// The names there.
         have: String,
+    },
+    /// A pack that the registry does not list as it is.
+    #[error("model {name} ({root:#x}) cannot be served: {why}")]
+    Unlisted {
+        /// Its name here.
+        name: String,
+        /// Its root.
+        root: B256,
+        /// What the registry says, field by field.
+        why: String,
     },
     /// A job that the hub would refuse.
     #[error(transparent)]
@@ -202,6 +213,7 @@ impl Failure {
             Self::TraceRoot(_) => 14,
             Self::Device(_) => 15,
             Self::Receipt { .. } => 16,
+            Self::Unlisted { .. } => 17,
             Self::Unreachable { .. } => 20,
             Self::ChainId { .. } => 21,
             Self::NoContract { .. } => 22,
@@ -260,6 +272,11 @@ mod tests {
             Failure::Device(String::new()),
             Failure::Receipt {
                 path: "f".into(),
+                why: String::new(),
+            },
+            Failure::Unlisted {
+                name: String::new(),
+                root: B256::ZERO,
                 why: String::new(),
             },
             Failure::Unreachable {

@@ -247,6 +247,56 @@ impl Journal {
         }
     }
 
+    /// The stake that is on its way, if any.
+    pub fn stake(&self) -> Result<Option<Signed>, Failure> {
+        let path = self.dir.join("stake.json");
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|e| Failure::disk(&path, e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Failure::disk(&path, e)),
+        }
+    }
+
+    /// Remembers a stake before it leaves, or that none is on its way.
+    pub fn set_stake(&self, signed: Option<&Signed>) -> Result<(), Failure> {
+        let path = self.dir.join("stake.json");
+        match signed {
+            Some(signed) => {
+                let bytes = serde_json::to_vec(signed).map_err(|e| Failure::disk(&path, e))?;
+                write_atomic(&path, &bytes, 0o600)
+            }
+            None => match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Failure::disk(&path, e)),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Removes the files of jobs that were closed below `height`. `keep` hears each entry first and may write
+    /// what is to stay of it; where it fails, the entry stays.
+    pub fn prune(
+        &mut self,
+        height: u64,
+        keep: &mut dyn FnMut(&Entry) -> Result<(), Failure>,
+    ) -> Result<usize, Failure> {
+        let old = |e: &&Entry| e.closed.as_ref().is_some_and(|c| c.height < height);
+        let ids: Vec<U256> = self.entries.values().filter(old).map(|e| e.job_id).collect();
+        for id in &ids {
+            if let Some(entry) = self.entries.get(id) {
+                keep(entry)?;
+            }
+            let path = self.dir.join(format!("job-{id}.json"));
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Failure::disk(&path, e)),
+                _ => {}
+            }
+            self.entries.remove(id);
+        }
+        Ok(ids.len())
+    }
+
     /// Remembers how far events were read.
     pub fn set_cursor(&self, cursor: Cursor) -> Result<(), Failure> {
         let path = self.dir.join("cursor.json");
@@ -327,6 +377,54 @@ mod tests {
         assert_eq!(journal.open_jobs().len(), 1, "closed below the reorg");
         journal.reopen(9).unwrap();
         assert_eq!(journal.open_jobs().len(), 2);
+    }
+
+    #[test]
+    fn finished_jobs_go_once_no_reorg_can_open_them_and_their_receipts_are_kept_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(&dir).unwrap();
+        for (id, closed) in [(1, Some(9)), (2, Some(10)), (3, None)] {
+            journal.put(entry(id)).unwrap();
+            let closed = closed.map(|height| Closed {
+                why: "paid".into(),
+                height,
+            });
+            journal.update(&U256::from(id), |e| e.closed = closed).unwrap();
+        }
+        // What cannot be kept is not thrown away.
+        let full = &mut |_: &Entry| Err(Failure::disk("receipts", "full"));
+        assert_eq!(journal.prune(10, full).unwrap_err().code(), 40);
+        assert_eq!(journal.entries().count(), 3);
+        let mut kept = Vec::new();
+        let keep = &mut |e: &Entry| {
+            kept.push(e.job_id);
+            Ok(())
+        };
+        assert_eq!(journal.prune(10, keep).unwrap(), 1);
+        assert_eq!(kept, [U256::from(1)]);
+        drop(journal);
+        let left: Vec<U256> = open(&dir).unwrap().entries().map(|e| e.job_id).collect();
+        assert_eq!(left, [2, 3].map(U256::from));
+    }
+
+    #[test]
+    fn a_stake_on_its_way_survives_a_restart_until_it_is_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(&dir).unwrap();
+        assert_eq!(journal.stake().unwrap(), None);
+        let signed = Signed {
+            hash: B256::repeat_byte(7),
+            nonce: 4,
+            attempt: 0,
+            raw: Bytes::from_static(b"raw"),
+        };
+        journal.set_stake(Some(&signed)).unwrap();
+        drop(journal);
+        let journal = open(&dir).unwrap();
+        assert_eq!(journal.stake().unwrap(), Some(signed));
+        journal.set_stake(None).unwrap();
+        journal.set_stake(None).unwrap();
+        assert_eq!(journal.stake().unwrap(), None);
     }
 
     #[test]

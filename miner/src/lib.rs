@@ -24,6 +24,3 @@ pub mod wallet;
 pub mod worker;
 
 pub use exit::Failure;
-
-/// Least fee a neuron asks for where nothing else is said: 10^-4 coin.
-pub const DEFAULT_ASK_WEI: u64 = 100_000_000_000_000;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use alloy_primitives::B256;
+use bitai_contracts::ModelKey;
 use bitai_model::{
     import::{ImportOptions, import_gguf},
     pack::{Pack, PackError, Profile as PackProfile},
@@ -36,6 +37,8 @@ pub struct Listed {
     pub title: String,
     /// Numeric profile.
     pub profile: PackProfile,
+    /// Tensor spec that runs it.
+    pub spec_version: u32,
     /// Layers.
     pub layers: u32,
     /// Vocabulary.
@@ -48,6 +51,18 @@ pub struct Listed {
     pub source_hash: B256,
     /// The pack.
     pub path: PathBuf,
+}
+
+impl Listed {
+    /// What the chain knows the model by.
+    pub fn key(&self) -> ModelKey {
+        ModelKey {
+            model_root: self.model_root,
+            spec_version: self.spec_version,
+            vocab: self.vocab,
+            context: self.context,
+        }
+    }
 }
 
 /// What is wrong with a pack, as the command that reads it ends.
@@ -66,6 +81,7 @@ fn listed(name: String, pack: &Pack) -> Listed {
         architecture: info.architecture.clone(),
         title: info.name.clone(),
         profile: info.profile,
+        spec_version: info.spec_version,
         layers: info.hyper.layers,
         vocab: info.hyper.vocab,
         context: info.hyper.context,

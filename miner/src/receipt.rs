@@ -7,7 +7,7 @@ use bitai_poc::{TraceRoot, Transcript};
 use bitai_types::Job;
 use serde::{Deserialize, Serialize};
 
-use crate::{datadir::write_atomic, engine::Run, exit::Failure};
+use crate::{datadir::write_atomic, engine::Run, exit::Failure, journal::Answer};
 
 /// Version of the file.
 pub const VERSION: u32 = 1;
@@ -50,6 +50,19 @@ impl Receipt {
             trace_root: run.trace_root,
             transcript: transcript.into(),
         })
+    }
+
+    /// The receipt of an answer in a journal; it has no text, since no tokenizer is at hand.
+    pub fn of_answer(model: &str, job: &Job, answer: &Answer) -> Self {
+        Self {
+            version: VERSION,
+            model: model.to_owned(),
+            job: job.clone(),
+            output_ids: answer.output_ids.clone(),
+            text: String::new(),
+            trace_root: TraceRoot(answer.trace_root),
+            transcript: answer.transcript.clone(),
+        }
     }
 
     /// Name of its file in the receipts directory.

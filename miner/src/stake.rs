@@ -5,11 +5,15 @@ use std::{sync::Arc, time::Duration};
 use alloy_primitives::{Address, U256};
 
 use crate::{
-    chain::{Hub, Sender},
+    chain::{
+        Hub, Refusal, Sender,
+        send::{is_in_flight, is_too_cheap},
+    },
     cli::StakeArgs,
     config::Layers,
     datadir::DataDir,
     exit::Failure,
+    journal::Journal,
     wallet,
 };
 
@@ -37,6 +41,44 @@ pub async fn add(hub: &Hub, sender: &Sender, wei: U256) -> Result<(), Failure> {
         .execute(&hub.stake(wei), "stake", INCLUSION_TIMEOUT)
         .await?;
     Ok(())
+}
+
+/// Adds `wei` to the sender's stake so that a process killed on the way does not add it twice: the transaction
+/// is in the journal before it leaves.
+pub async fn add_journalled(hub: &Hub, sender: &Sender, journal: &Journal, wei: U256) -> Result<(), Failure> {
+    check_balance(hub, sender.address(), wei).await?;
+    let signed = sender
+        .send_noted(&hub.stake(wei), &mut |signed| journal.set_stake(Some(signed)))
+        .await?;
+    sender.wait(&signed, "stake", INCLUSION_TIMEOUT).await?;
+    journal.set_stake(None)
+}
+
+/// Sees a stake of an earlier run to its end, if one was under way: it may be waiting in a mempool, be executed
+/// without our having seen it, or never have left.
+pub async fn settle(hub: &Hub, sender: &Sender, journal: &Journal) -> Result<(), Failure> {
+    let Some(signed) = journal.stake()? else {
+        return Ok(());
+    };
+    let fail = |e: Refusal| e.into_failure("looking for the stake of an earlier run");
+    let node = hub.node();
+    let executed = node.receipt(signed.hash).await.map_err(fail)?.is_some();
+    // Executed under another price, or its nonce used by something else: either way it cannot execute any more.
+    let used = node.nonce(sender.address(), "latest").await.map_err(fail)? > signed.nonce;
+    if !executed && !used {
+        tracing::info!(tx = %signed.hash, "waiting for the stake of an earlier run");
+        match sender.broadcast(&signed).await {
+            Err(e @ Refusal::Down(_)) => return Err(fail(e)),
+            // Not there and not taken, for a reason that waiting does not mend: it cannot execute.
+            Err(e) if !(is_too_cheap(&e) || is_in_flight(&e)) => {
+                tracing::warn!("the stake of an earlier run is given up: {}", fail(e));
+            }
+            Ok(()) | Err(_) => {
+                sender.wait(&signed, "stake", INCLUSION_TIMEOUT).await?;
+            }
+        }
+    }
+    journal.set_stake(None)
 }
 
 /// Wei at stake.

@@ -3,7 +3,9 @@
 use alloy_primitives::{Address, U256};
 use serde::Serialize;
 
-use crate::{chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, wallet};
+use crate::{
+    chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, wallet, worker,
+};
 
 /// A neuron on a chain.
 #[derive(Debug, Clone, Serialize)]
@@ -35,7 +37,7 @@ pub async fn standing(data: &DataDir, hub: &Hub, address: Address) -> Result<Sta
     let mut serves = Vec::new();
     for model in models::list(data)?.into_iter().flatten() {
         let offers = hub
-            .offers(model.model_root)
+            .offers(&model.key())
             .await
             .map_err(|e| e.into_failure("reading offers"))?;
         if offers.iter().any(|o| o.neuron == address) {
@@ -114,16 +116,16 @@ pub async fn doctor(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Resul
             first.get_or_insert(failure);
         }
     };
-    let mut healthy = 0;
+    let mut healthy = Vec::new();
     for model in models::list(data)? {
         let checked = model.and_then(|m| models::open(data, Some(&m.name)));
-        healthy += usize::from(checked.is_ok());
+        healthy.extend(checked.as_ref().ok().map(|(m, _)| m.clone()));
         say(
             "model",
             checked.map(|(m, _)| format!("{} matches its root {:#x}", m.name, m.model_root)),
         );
     }
-    if healthy == 0 {
+    if healthy.is_empty() {
         let dir = data.models();
         say(
             "model",
@@ -154,6 +156,29 @@ pub async fn doctor(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Resul
                 hub.address()
             );
             say("node", Ok(words));
+            let (mut lists, mut refused) = (false, Vec::new());
+            for model in &healthy {
+                match worker::unlisted(&hub, &model.key()).await? {
+                    None => {
+                        lists = true;
+                        say("registry", Ok(format!("lists {}", model.name)));
+                    }
+                    Some(why) => refused.push(Failure::Unlisted {
+                        name: model.name.clone(),
+                        root: model.model_root,
+                        why,
+                    }),
+                }
+            }
+            for failure in refused {
+                // One model that is served is enough to earn.
+                let found = if lists {
+                    Ok(failure.to_string())
+                } else {
+                    Err(failure)
+                };
+                say("registry", found);
+            }
             if let Ok(who) = who {
                 let standing = standing(data, &hub, who).await;
                 say(

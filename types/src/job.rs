@@ -56,6 +56,14 @@ pub enum JobError {
     /// No prompt.
     #[error("the job has no input ids")]
     EmptyInput,
+    /// Rules that this program does not compute by.
+    #[error("the job follows tensor spec {got}; this program computes spec {expected}")]
+    SpecVersion {
+        /// The job's.
+        got: u32,
+        /// [`SPEC_VERSION`].
+        expected: u32,
+    },
     /// Nothing to generate.
     #[error("max_new is 0; at least 1 token must be asked for")]
     NothingAsked,
@@ -143,8 +151,15 @@ impl Job {
         )
     }
 
-    /// Refuses what the hub refuses, before any fee is spent.
+    /// Refuses what the hub refuses, before any fee is spent, and a job under another tensor spec than
+    /// [`SPEC_VERSION`].
     pub fn check(&self, vocab: u32, context: u32) -> Result<(), JobError> {
+        if self.spec_version != SPEC_VERSION {
+            return Err(JobError::SpecVersion {
+                got: self.spec_version,
+                expected: SPEC_VERSION,
+            });
+        }
         if self.input_ids.is_empty() {
             return Err(JobError::EmptyInput);
         }
@@ -289,6 +304,17 @@ mod tests {
         assert_eq!(
             Job { max_new: 0, ..job() }.check(9, 9),
             Err(JobError::NothingAsked)
+        );
+        assert_eq!(
+            Job {
+                spec_version: SPEC_VERSION + 1,
+                ..job()
+            }
+            .check(9, 9),
+            Err(JobError::SpecVersion {
+                got: SPEC_VERSION + 1,
+                expected: SPEC_VERSION
+            })
         );
         assert!(matches!(
             Job {

@@ -1,6 +1,7 @@
 //! Jobs and their states between the contract's types and ours.
 
-use alloy_primitives::{B256, Bytes};
+use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_sol_types::SolValue;
 use bitai_types::job::{JobError, Sampler, ids_from_bytes, ids_to_bytes};
 
 use crate::JobSpec;
@@ -89,11 +90,34 @@ impl SlotState {
     }
 }
 
-/// A job as `infer` takes it.
-pub fn spec_from_job(job: &bitai_types::Job) -> JobSpec {
+/// What a model is on the chain: its pack, and the numbers that the hub takes from its registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelKey {
+    /// Merkle root of the pack.
+    pub model_root: B256,
+    /// Tensor spec that runs it.
+    pub spec_version: u32,
+    /// Token ids are below this.
+    pub vocab: u32,
+    /// Most tokens of a sequence, input and output together.
+    pub context: u32,
+}
+
+impl ModelKey {
+    /// `keccak256(abi.encode(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context))`: the
+    /// registration's id. Whoever registers false numbers makes another id.
+    pub fn id(&self) -> B256 {
+        keccak256((self.model_root, self.spec_version, self.vocab, self.context).abi_encode())
+    }
+}
+
+/// A job as `infer` takes it; `model` is the one that it names, whose vocabulary and context no job holds.
+pub fn spec_from_job(job: &bitai_types::Job, model: &ModelKey) -> JobSpec {
     JobSpec {
         modelRoot: job.model_root,
         specVersion: job.spec_version,
+        vocab: model.vocab,
+        context: model.context,
         maxNew: job.max_new,
         temperatureQ16: job.sampler.temperature_q16,
         topK: job.sampler.top_k,
@@ -159,6 +183,38 @@ mod tests {
     }
 
     #[test]
+    fn every_number_of_a_model_changes_its_id() {
+        let key = key(B256::repeat_byte(3));
+        let mut ids = vec![
+            key.id(),
+            ModelKey { vocab: 8, ..key }.id(),
+            ModelKey { context: 8, ..key }.id(),
+            ModelKey {
+                spec_version: 1,
+                ..key
+            }
+            .id(),
+            ModelKey {
+                model_root: B256::ZERO,
+                ..key
+            }
+            .id(),
+        ];
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 5);
+    }
+
+    fn key(model_root: B256) -> ModelKey {
+        ModelKey {
+            model_root,
+            spec_version: 0,
+            vocab: 9,
+            context: 16,
+        }
+    }
+
+    #[test]
     fn a_job_survives_the_way_there_and_back() {
         let job = bitai_types::Job {
             model_root: B256::repeat_byte(3),
@@ -173,12 +229,14 @@ mod tests {
             },
             seed: u64::MAX,
         };
-        assert_eq!(job_from_spec(&spec_from_job(&job)), Ok(job));
+        let spec = spec_from_job(&job, &key(job.model_root));
+        assert_eq!((spec.vocab, spec.context), (9, 16));
+        assert_eq!(job_from_spec(&spec), Ok(job));
     }
 
     #[test]
     fn rejects_a_spec_whose_bytes_are_no_ids() {
-        let mut spec = spec_from_job(&bitai_types::Job {
+        let job = bitai_types::Job {
             model_root: B256::ZERO,
             spec_version: 0,
             input_ids: vec![1],
@@ -186,7 +244,8 @@ mod tests {
             stop_ids: vec![],
             sampler: Sampler::GREEDY,
             seed: 0,
-        });
+        };
+        let mut spec = spec_from_job(&job, &key(B256::ZERO));
         spec.inputIds = Bytes::from_static(&[1, 2, 3]);
         assert_eq!(job_from_spec(&spec), Err(JobError::IdBytes { len: 3 }));
     }

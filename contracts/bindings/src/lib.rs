@@ -11,5 +11,5 @@ pub use abi::hub::WorkerHub::{Job, JobSpec, Neuron, Offer, Params, Slot};
 pub use abi::registry::ModelRegistry;
 pub use abi::registry::ModelRegistry::Model;
 pub use deploy::{MODEL_REGISTRY_BYTECODE, WORKER_HUB_BYTECODE, hub_init_code, registry_init_code};
-pub use job::{JobStatus, SlotState, job_from_spec, spec_from_job};
+pub use job::{JobStatus, ModelKey, SlotState, job_from_spec, spec_from_job};
 pub use revert::explain_revert;

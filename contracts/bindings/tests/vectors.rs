@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolValue;
+use bitai_contracts::ModelKey;
 use bitai_types::job::{Job, Sampler, commit_hash, ids_hash, ids_to_bytes};
 use serde_json::{Value, json};
 
@@ -141,8 +142,25 @@ fn vectors() -> Value {
         })
         .collect();
 
+    let models: Vec<Value> = [(0x11u8, 0, 49152, 8192), (0xff, u32::MAX, 1, u32::MAX)]
+        .map(|(root, spec_version, vocab, context)| {
+            let model_root = B256::repeat_byte(root);
+            let key = ModelKey {
+                model_root,
+                spec_version,
+                vocab,
+                context,
+            };
+            json!({
+                "modelRoot": model_root, "specVersion": spec_version, "vocab": vocab, "context": context,
+                "id": key.id(),
+            })
+        })
+        .to_vec();
+
     json!({
         "about": "written by contracts/bindings/tests/vectors.rs, read by contracts/test/Vectors.t.sol",
+        "models": models,
         "jobs": jobs,
         "commits": commits,
         "draws": draws,

@@ -138,10 +138,11 @@ abstract contract Ledger is IWorkerHub {
         require(ok, TransferRefused(to, amount));
     }
 
-    /// Burns at least half of a slash and gives the rest to who was wronged or found it: a puppet
-    /// beneficiary never gets its own money back.
-    function _split(uint256 slashed, address beneficiary) internal {
+    /// Burns at least half of a slash and gives the rest, at most `most`, to who was wronged or found it: a
+    /// puppet beneficiary never gets its own money back.
+    function _split(uint256 slashed, uint256 most, address beneficiary) internal {
         uint256 given = slashed / 2;
+        if (given > most) given = most;
         _burn(slashed - given);
         _pay(beneficiary, given);
     }

@@ -14,13 +14,14 @@ abstract contract Neurons is Ledger {
     uint256 public constant MAX_SERVERS = 128;
 
     mapping(address neuron => Neuron) private _neurons;
-    mapping(bytes32 modelRoot => Offer[]) private _offers;
+    mapping(bytes32 modelId => Offer[]) private _offers;
     /// Place on the model's list, counted from 1.
-    mapping(bytes32 modelRoot => mapping(address neuron => uint256)) private _place;
+    mapping(bytes32 modelId => mapping(address neuron => uint256)) private _place;
 
     /// What a draw asks of a neuron.
     struct Terms {
-        bytes32 modelRoot;
+        bytes32 modelId;
+        uint32 inputs;
         uint32 maxNew;
         uint96 share;
         uint96 collateral;
@@ -71,38 +72,43 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function serve(bytes32 modelRoot, uint96 askBase, uint96 askPerToken, uint96 collateralMax)
-        external
-        guarded
-    {
-        (bool active,,,) = REGISTRY.limits(modelRoot);
-        require(active, ModelInactive(modelRoot));
+    function serve(
+        bytes32 modelId,
+        uint96 askBase,
+        uint64 askPerInput,
+        uint64 askPerOutput,
+        uint96 collateralMax
+    ) external guarded {
+        require(REGISTRY.active(modelId), ModelInactive(modelId));
         uint96 staked = _neurons[msg.sender].stake;
         require(staked >= MIN_STAKE, StakeTooSmall(staked, MIN_STAKE));
         require(collateralMax >= MIN_COLLATERAL, CollateralTooSmall(collateralMax, MIN_COLLATERAL));
-        Offer[] storage list = _offers[modelRoot];
-        Offer memory offer = Offer(msg.sender, askBase, askPerToken, uint64(block.number), collateralMax);
-        uint256 place = _place[modelRoot][msg.sender];
+        Offer[] storage list = _offers[modelId];
+        // Heights are one a Bitcoin block: 32 bits last for 80,000 years.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        uint32 since = uint32(block.number);
+        Offer memory offer = Offer(msg.sender, askBase, askPerInput, askPerOutput, since, collateralMax);
+        uint256 place = _place[modelId][msg.sender];
         if (place == 0) {
-            require(list.length < MAX_SERVERS, ModelFull(modelRoot, MAX_SERVERS));
+            require(list.length < MAX_SERVERS, ModelFull(modelId, MAX_SERVERS));
             list.push(offer);
-            _place[modelRoot][msg.sender] = list.length;
+            _place[modelId][msg.sender] = list.length;
         } else {
             list[place - 1] = offer;
         }
-        emit Served(modelRoot, msg.sender, askBase, askPerToken, collateralMax);
+        emit Served(modelId, msg.sender, askBase, askPerInput, askPerOutput, collateralMax);
     }
 
     /// @inheritdoc IWorkerHub
-    function unserve(bytes32 modelRoot) external guarded {
-        _remove(modelRoot, msg.sender);
+    function unserve(bytes32 modelId) external guarded {
+        _remove(modelId, msg.sender);
     }
 
     /// @inheritdoc IWorkerHub
-    function evict(bytes32 modelRoot, address neuron_) external guarded {
+    function evict(bytes32 modelId, address neuron_) external guarded {
         uint96 staked = _neurons[neuron_].stake;
         require(staked < MIN_STAKE, StakeSuffices(neuron_, staked));
-        _remove(modelRoot, neuron_);
+        _remove(modelId, neuron_);
     }
 
     /// @inheritdoc IWorkerHub
@@ -116,18 +122,20 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function offers(bytes32 modelRoot) external view returns (Offer[] memory) {
-        return _offers[modelRoot];
+    function offers(bytes32 modelId) external view returns (Offer[] memory) {
+        return _offers[modelId];
     }
 
     /// @inheritdoc IWorkerHub
-    function eligible(bytes32 modelRoot, uint32 maxNew, uint96 share, uint96 collateral)
+    function eligible(bytes32 modelId, uint32 inputs, uint32 maxNew, uint96 share, uint96 collateral)
         external
         view
         returns (address[] memory found)
     {
-        Terms memory t = Terms(modelRoot, maxNew, share, _collateral(share, collateral), uint64(block.number));
-        Offer[] storage list = _offers[modelRoot];
+        Terms memory t = Terms(
+            modelId, inputs, maxNew, share, _collateral(share, collateral), uint64(block.number)
+        );
+        Offer[] storage list = _offers[modelId];
         found = new address[](list.length);
         uint256 n;
         for (uint256 i = 0; i < list.length; ++i) {
@@ -137,19 +145,24 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function quote(bytes32 modelRoot, uint32 maxNew, uint8 k, uint96 collateral)
+    function quote(bytes32 modelId, uint32 inputs, uint32 maxNew, uint8 k, uint96 collateral)
         external
         view
         returns (uint256)
     {
-        Offer[] storage list = _offers[modelRoot];
+        Offer[] storage list = _offers[modelId];
         uint256 best = type(uint256).max;
         for (uint256 i = 0; i < list.length; ++i) {
-            uint256 share = _gross(_ask(list[i], maxNew));
+            uint256 share = _gross(_ask(list[i], inputs, maxNew));
             if (share >= best || share > type(uint96).max / 2) continue;
             // A larger share asks for more collateral, so each price is tried on everyone.
             Terms memory t = Terms(
-                modelRoot, maxNew, _u96(share), _collateral(_u96(share), collateral), uint64(block.number)
+                modelId,
+                inputs,
+                maxNew,
+                _u96(share),
+                _collateral(_u96(share), collateral),
+                uint64(block.number)
             );
             uint256 n;
             for (uint256 other = 0; other < list.length && n < k; ++other) {
@@ -166,7 +179,7 @@ abstract contract Neurons is Ledger {
         view
         returns (address[] memory picked)
     {
-        Offer[] storage list = _offers[t.modelRoot];
+        Offer[] storage list = _offers[t.modelId];
         picked = new address[](needed);
         uint256[] memory tickets = new uint256[](needed);
         uint256 found;
@@ -223,14 +236,16 @@ abstract contract Neurons is Ledger {
     /// was opened, so that nobody enters a draw whose beacon is known.
     function _mayServe(Offer storage offer, Terms memory t) private view returns (bool) {
         if (offer.since > t.roundAt || offer.collateralMax < t.collateral) return false;
-        if (_ask(offer, t.maxNew) > _net(t.share)) return false;
+        if (_ask(offer, t.inputs, t.maxNew) > _net(t.share)) return false;
         Neuron storage n = _neurons[offer.neuron];
         return n.since <= t.roundAt && n.stake >= MIN_STAKE && n.stake - n.locked >= t.collateral;
     }
 
-    /// Wei that the neuron wants for `maxNew` tokens.
-    function _ask(Offer storage offer, uint32 maxNew) private view returns (uint256) {
-        return uint256(offer.askBase) + uint256(offer.askPerToken) * maxNew;
+    /// Wei that the neuron wants for `inputs` prompt ids and `maxNew` tokens.
+    function _ask(Offer storage offer, uint32 inputs, uint32 maxNew) private view returns (uint256) {
+        return
+            uint256(offer.askBase) + uint256(offer.askPerInput) * inputs + uint256(offer.askPerOutput)
+                * maxNew;
     }
 
     /// Least share whose part after the protocol's is at least `net`.
@@ -241,19 +256,19 @@ abstract contract Neurons is Ledger {
     }
 
     /// Takes a neuron off a model's list; the last one takes its place.
-    function _remove(bytes32 modelRoot, address who) private {
-        uint256 place = _place[modelRoot][who];
-        require(place != 0, NotServing(modelRoot, who));
-        Offer[] storage list = _offers[modelRoot];
+    function _remove(bytes32 modelId, address who) private {
+        uint256 place = _place[modelId][who];
+        require(place != 0, NotServing(modelId, who));
+        Offer[] storage list = _offers[modelId];
         uint256 last = list.length;
         if (place != last) {
             Offer memory moved = list[last - 1];
             list[place - 1] = moved;
-            _place[modelRoot][moved.neuron] = place;
+            _place[modelId][moved.neuron] = place;
         }
         list.pop();
-        delete _place[modelRoot][who];
-        emit Unserved(modelRoot, who);
+        delete _place[modelId][who];
+        emit Unserved(modelId, who);
     }
 
     /// Cuts a memory array that was made too long.

@@ -32,10 +32,14 @@ struct Params {
 
 /// A job as it is posted. Ids are little-endian u32, four bytes each.
 struct JobSpec {
-    /// Pack root of a registered model.
+    /// Pack root of the model.
     bytes32 modelRoot;
-    /// Tensor spec; must be the model's.
+    /// Its tensor spec.
     uint32 specVersion;
+    /// Its vocabulary.
+    uint32 vocab;
+    /// Its context. The model must be registered with exactly these four; they are no part of the job's hash but for the first two.
+    uint32 context;
     /// Most tokens to generate, at least 1.
     uint32 maxNew;
     /// 0 = greedy, else the temperature in Q16.
@@ -74,8 +78,8 @@ enum JobStatus {
 
 /// A job as stored: what decides its course; ids are in the event that posted it.
 struct Job {
-    /// Pack root.
-    bytes32 modelRoot;
+    /// The model's id in the registry.
+    bytes32 modelId;
     /// Hash over every field that decides the answer.
     bytes32 jobHash;
     /// Who posted it and gets refunds.
@@ -94,6 +98,8 @@ struct Job {
     uint32 vocab;
     /// Disputes that block payment.
     uint32 openDisputes;
+    /// Prompt ids.
+    uint32 inputs;
     /// Height at which the current draw was opened; its beacon is the header two above.
     uint64 roundAt;
     /// Last height of the current window.
@@ -160,12 +166,14 @@ struct Neuron {
 struct Offer {
     /// The neuron.
     address neuron;
-    /// Wei per job.
+    /// Wei per job: what its transactions cost, whatever their job's length.
     uint96 askBase;
+    /// Wei per prompt id.
+    uint64 askPerInput;
     /// Wei per token of max_new.
-    uint96 askPerToken;
+    uint64 askPerOutput;
     /// Height of the offer: jobs posted before it do not draw this neuron.
-    uint64 since;
+    uint32 since;
     /// Most wei it locks for one job, so that no job ties up its whole stake for a small fee.
     uint96 collateralMax;
 }
@@ -182,19 +190,20 @@ interface IWorkerHub {
     event PayoutSet(address indexed neuron, address payout);
     /// A neuron serves a model at this price.
     event Served(
-        bytes32 indexed modelRoot,
+        bytes32 indexed modelId,
         address indexed neuron,
         uint96 askBase,
-        uint96 askPerToken,
+        uint64 askPerInput,
+        uint64 askPerOutput,
         uint96 collateralMax
     );
     /// A neuron no longer serves a model.
-    event Unserved(bytes32 indexed modelRoot, address indexed neuron);
+    event Unserved(bytes32 indexed modelId, address indexed neuron);
     /// A job was posted; its ids are here.
     event JobPosted(
         uint256 indexed jobId,
         address indexed payer,
-        bytes32 indexed modelRoot,
+        bytes32 indexed modelId,
         bytes32 jobHash,
         JobSpec spec,
         uint8 k,
@@ -216,7 +225,7 @@ interface IWorkerHub {
     );
     /// The answers differ; the fee goes back after height `quarrelUntil` unless convictions leave one answer.
     event Quarrelled(uint256 indexed jobId, uint64 quarrelUntil);
-    /// A neuron was silent; `slashed` wei of its stake are gone, half of it burned.
+    /// A neuron was silent; `slashed` wei of its stake are gone, at least half of it burned.
     event NeuronTimedOut(uint256 indexed jobId, address indexed neuron, uint256 slashed);
     /// The silent are replaced by a new draw.
     event JobReopened(uint256 indexed jobId, uint8 attempt, uint64 beaconHeight);
@@ -260,9 +269,9 @@ interface IWorkerHub {
     /// Thrown when an offer's most collateral is below the least that any job asks.
     error CollateralTooSmall(uint256 collateralMax, uint256 minCollateral);
     /// Thrown when as many neurons as may serve the model already do.
-    error ModelFull(bytes32 modelRoot, uint256 max);
+    error ModelFull(bytes32 modelId, uint256 max);
     /// Thrown when the neuron does not serve the model.
-    error NotServing(bytes32 modelRoot, address neuron);
+    error NotServing(bytes32 modelId, address neuron);
     /// Thrown when a neuron is to be evicted whose stake is large enough.
     error StakeSuffices(address neuron, uint256 stake);
     /// Thrown when there is no credit to claim.
@@ -270,9 +279,7 @@ interface IWorkerHub {
     /// Thrown when the receiver refuses coins that it asked for.
     error TransferRefused(address to, uint256 amount);
     /// Thrown when a job or an offer names a model that takes no new jobs.
-    error ModelInactive(bytes32 modelRoot);
-    /// Thrown when the job's spec version is not the model's.
-    error WrongSpecVersion(uint32 got, uint32 expected);
+    error ModelInactive(bytes32 modelId);
     /// Thrown when the job has no input ids.
     error EmptyInput();
     /// Thrown when max_new is 0.
@@ -330,13 +337,19 @@ interface IWorkerHub {
     function withdraw() external;
     /// Sets where pay goes; zero means the neuron itself.
     function setPayout(address payout) external;
-    /// Serves a model for `askBase + askPerToken * max_new` wei a job, locking at most `collateralMax` wei for one;
-    /// calling again changes the offer.
-    function serve(bytes32 modelRoot, uint96 askBase, uint96 askPerToken, uint96 collateralMax) external;
+    /// Serves a model for `askBase + askPerInput * prompt ids + askPerOutput * max_new` wei a job, locking at most
+    /// `collateralMax` wei for one; calling again changes the offer.
+    function serve(
+        bytes32 modelId,
+        uint96 askBase,
+        uint64 askPerInput,
+        uint64 askPerOutput,
+        uint96 collateralMax
+    ) external;
     /// Stops serving a model.
-    function unserve(bytes32 modelRoot) external;
+    function unserve(bytes32 modelId) external;
     /// Removes a neuron whose stake fell below the minimum from a model's list. Anyone.
-    function evict(bytes32 modelRoot, address neuron_) external;
+    function evict(bytes32 modelId, address neuron_) external;
     /// Sends the caller what it was owed when a transfer to it failed.
     function claim() external;
 
@@ -387,14 +400,15 @@ interface IWorkerHub {
     /// Stake that no open job holds, in wei.
     function freeStake(address neuron_) external view returns (uint256);
     /// Everyone who offers to serve a model.
-    function offers(bytes32 modelRoot) external view returns (Offer[] memory);
-    /// Who could be drawn for a new job on the model that pays `share` (before the protocol's part) for `maxNew` tokens under `collateral`.
-    function eligible(bytes32 modelRoot, uint32 maxNew, uint96 share, uint96 collateral)
+    function offers(bytes32 modelId) external view returns (Offer[] memory);
+    /// Who could be drawn for a new job on the model that pays `share` (before the protocol's part) for `inputs` prompt ids and
+    /// `maxNew` tokens under `collateral`.
+    function eligible(bytes32 modelId, uint32 inputs, uint32 maxNew, uint96 share, uint96 collateral)
         external
         view
         returns (address[] memory);
     /// Least fee that `k` neurons who could be drawn now would accept, or 0 where there are fewer.
-    function quote(bytes32 modelRoot, uint32 maxNew, uint8 k, uint96 collateral)
+    function quote(bytes32 modelId, uint32 inputs, uint32 maxNew, uint8 k, uint96 collateral)
         external
         view
         returns (uint256);

@@ -75,7 +75,10 @@ pub(crate) fn sender(devnet: &Devnet, name: &'static str) -> Sender {
 pub(crate) async fn post(devnet: &Devnet, job: &Job) -> U256 {
     let client = sender(devnet, "client");
     let fee = U256::from(ask::DEFAULT_FEE_WEI);
-    ask::post(&devnet.hub, &client, job, 1, fee).await.unwrap().0
+    ask::post(&devnet.hub, &client, &devnet.model.key(), job, 1, fee)
+        .await
+        .unwrap()
+        .0
 }
 
 /// Waits until the job is paid.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use alloy::rpc::types::{Filter, Log, TransactionRequest};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use bitai_contracts::{
-    Job as HubJob, JobStatus, Model, ModelRegistry, Neuron, Offer, Params, Slot, SlotState, WorkerHub,
-    explain_revert, job_from_spec, spec_from_job,
+    Job as HubJob, JobStatus, Model, ModelKey, ModelRegistry, Neuron, Offer, Params, Slot, SlotState,
+    WorkerHub, explain_revert, job_from_spec, spec_from_job,
 };
 use bitai_types::Job;
 
@@ -14,7 +14,10 @@ use super::{
     node::{Node, Refusal},
     send::Call,
 };
-use crate::{config::Chain, exit::Failure};
+use crate::{
+    config::{Ask, Chain},
+    exit::Failure,
+};
 
 /// Heights that one `eth_getLogs` may span.
 const LOG_SPAN: u64 = 5_000;
@@ -173,20 +176,16 @@ impl Hub {
     }
 
     /// Everyone who serves a model.
-    pub async fn offers(&self, model_root: B256) -> Result<Vec<Offer>, Refusal> {
-        self.read(
-            self.hub,
-            WorkerHub::offersCall {
-                modelRoot: model_root,
-            },
-        )
-        .await
+    pub async fn offers(&self, model: &ModelKey) -> Result<Vec<Offer>, Refusal> {
+        self.read(self.hub, WorkerHub::offersCall { modelId: model.id() })
+            .await
     }
 
     /// Least fee for a job now, 0 where too few neurons can be drawn.
-    pub async fn quote(&self, job: &Job, neurons: u8) -> Result<U256, Refusal> {
+    pub async fn quote(&self, model: &ModelKey, job: &Job, neurons: u8) -> Result<U256, Refusal> {
         let call = WorkerHub::quoteCall {
-            modelRoot: job.model_root,
+            modelId: model.id(),
+            inputs: u32::try_from(job.input_ids.len()).unwrap_or(u32::MAX),
             maxNew: job.max_new,
             k: neurons,
             collateral: alloy_primitives::Uint::ZERO,
@@ -195,17 +194,12 @@ impl Hub {
     }
 
     /// The registry's line about a model, or `None` where it is not registered.
-    pub async fn model(&self, model_root: B256) -> Result<Option<Model>, Refusal> {
+    pub async fn model(&self, model: &ModelKey) -> Result<Option<Model>, Refusal> {
         let Some(registry) = self.registry else {
             return Ok(None);
         };
         match self
-            .read(
-                registry,
-                ModelRegistry::modelCall {
-                    modelRoot: model_root,
-                },
-            )
+            .read(registry, ModelRegistry::modelCall { modelId: model.id() })
             .await
         {
             Ok(model) => Ok(Some(model)),
@@ -214,6 +208,38 @@ impl Hub {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// Everything that was ever registered for a pack's root, whatever the numbers; newest last.
+    pub async fn registrations(&self, model_root: B256) -> Result<Vec<ModelKey>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let Some(registry) = self.registry else {
+            return Ok(Vec::new());
+        };
+        let filter = Filter::new()
+            .address(registry)
+            .event_signature(ModelRegistry::ModelRegistered::SIGNATURE_HASH)
+            .topic2(model_root);
+        let tip = self.node.height().await?;
+        let read = |log: &Log| {
+            let event = log
+                .log_decode::<ModelRegistry::ModelRegistered>()
+                .ok()?
+                .inner
+                .data;
+            Some(ModelKey {
+                model_root: event.modelRoot,
+                spec_version: event.specVersion,
+                vocab: event.vocab,
+                context: event.context,
+            })
+        };
+        Ok(self
+            .events(filter, 0, tip)
+            .await?
+            .iter()
+            .filter_map(read)
+            .collect())
     }
 
     async fn events(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, Refusal> {
@@ -231,14 +257,14 @@ impl Hub {
         Ok(logs)
     }
 
-    /// Jobs posted between two heights (inclusive) on these models; an event whose ids are malformed (the hub
+    /// Jobs posted between two heights (inclusive) on the models of these ids; an event whose ids are malformed (the hub
     /// refuses them, so none should be) is skipped with a warning.
-    pub async fn posted(&self, models: &[B256], from: u64, to: u64) -> Result<Vec<Posted>, Refusal> {
+    pub async fn posted(&self, model_ids: &[B256], from: u64, to: u64) -> Result<Vec<Posted>, Refusal> {
         use alloy::sol_types::SolEvent;
         let filter = Filter::new()
             .address(self.hub)
             .event_signature(WorkerHub::JobPosted::SIGNATURE_HASH)
-            .topic3(models.to_vec());
+            .topic3(model_ids.to_vec());
         Ok(self
             .events(filter, from, to)
             .await?
@@ -345,9 +371,9 @@ impl Hub {
         }
     }
 
-    /// Posts a job for `fee` wei.
-    pub fn infer(&self, job: &Job, neurons: u8, fee: U256) -> Call {
-        let spec = spec_from_job(job);
+    /// Posts a job for `fee` wei on the model that it names.
+    pub fn infer(&self, model: &ModelKey, job: &Job, neurons: u8, fee: U256) -> Call {
+        let spec = spec_from_job(job, model);
         let call = WorkerHub::inferCall {
             spec,
             k: neurons,
@@ -392,12 +418,13 @@ impl Hub {
         self.call_hub(WorkerHub::stakeCall {}, wei)
     }
 
-    /// Offers to serve a model for `ask_wei` a job, locking at most `collateral_max_wei` for one.
-    pub fn serve(&self, model_root: B256, ask_wei: U256, collateral_max_wei: U256) -> Call {
+    /// Offers to serve a model at a price, locking at most `collateral_max_wei` for one job.
+    pub fn serve(&self, model: &ModelKey, ask: &Ask, collateral_max_wei: U256) -> Call {
         let call = WorkerHub::serveCall {
-            modelRoot: model_root,
-            askBase: alloy_primitives::Uint::saturating_from(ask_wei),
-            askPerToken: alloy_primitives::Uint::ZERO,
+            modelId: model.id(),
+            askBase: alloy_primitives::Uint::saturating_from(ask.per_job),
+            askPerInput: ask.per_input,
+            askPerOutput: ask.per_output,
             collateralMax: alloy_primitives::Uint::saturating_from(collateral_max_wei),
         };
         self.call_hub(call, U256::ZERO)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use alloy::{
     consensus::{SignableTransaction, TxEip1559, TxEnvelope},
-    eips::eip2718::Encodable2718,
+    eips::eip2718::{Decodable2718, Encodable2718},
     rpc::types::{TransactionReceipt, TransactionRequest},
     signers::{SignerSync, local::PrivateKeySigner},
 };
@@ -12,6 +12,7 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U128, U256};
 
 use super::node::{Node, Refusal};
 use crate::{exit::Failure, journal::Signed};
+use bitai_types::rpc::InscriptionStage;
 
 /// How often an execution is looked for.
 const POLL: Duration = Duration::from_millis(500);
@@ -93,18 +94,66 @@ impl Sender {
             access_list: Default::default(),
             input: call.data.clone(),
         };
+        self.seal(tx, 0)
+    }
+
+    fn seal(&self, tx: TxEip1559, attempt: u8) -> Result<Signed, Refusal> {
         let signature = self.signer.sign_hash_sync(&tx.signature_hash()).map_err(|e| {
             Refusal::Down(Failure::Internal(
                 anyhow::Error::new(e).context("signing a transaction"),
             ))
         })?;
+        let nonce = tx.nonce;
         let envelope = TxEnvelope::from(tx.into_signed(signature));
         Ok(Signed {
             hash: *envelope.tx_hash(),
             nonce,
-            attempt: 0,
+            attempt,
             raw: envelope.encoded_2718().into(),
         })
+    }
+
+    /// The same transaction at a higher price, where the node asks more by now than `signed` pays: same nonce, so
+    /// that only one of the two can execute, and both fees at least a tenth dearer, so that a mempool takes it in
+    /// the other's place. `None` where the price still suffices.
+    pub async fn dearer(&self, signed: &Signed) -> Result<Option<Signed>, Refusal> {
+        let quote: u128 = self
+            .node
+            .request::<_, U128>("eth_maxPriorityFeePerGas", ())
+            .await?
+            .to();
+        let base = self.node.base_fee().await?.saturating_to::<u128>();
+        let envelope = TxEnvelope::decode_2718(&mut signed.raw.as_ref()).map_err(|e| {
+            Refusal::Down(Failure::Internal(
+                anyhow::Error::new(e).context("a transaction in the journal"),
+            ))
+        })?;
+        let TxEnvelope::Eip1559(old) = envelope else {
+            return Ok(None);
+        };
+        let old = old.tx();
+        let pays = old
+            .max_fee_per_gas
+            .saturating_sub(base)
+            .min(old.max_priority_fee_per_gas);
+        if pays >= quote {
+            return Ok(None);
+        }
+        let tenth_more = |fee: u128| fee.saturating_add(fee.div_ceil(10).max(1));
+        let tip = tenth_more(old.max_priority_fee_per_gas).max(quote.saturating_mul(5) / 4);
+        let max_fee = tenth_more(old.max_fee_per_gas).max(base.saturating_mul(2).saturating_add(tip));
+        let tx = TxEip1559 {
+            max_priority_fee_per_gas: tip,
+            max_fee_per_gas: max_fee,
+            ..old.clone()
+        };
+        self.seal(tx, signed.attempt).map(Some)
+    }
+
+    /// Whether a transaction lies in the node's mempool and is not yet on its way to Bitcoin.
+    pub async fn waits(&self, signed: &Signed) -> Result<bool, Refusal> {
+        let way = self.node.inscription(signed.hash).await?;
+        Ok(way.is_some_and(|w| w.stage == InscriptionStage::Mempool))
     }
 
     /// Sends bytes that were signed before; that the node has them already is success.
@@ -122,10 +171,30 @@ impl Sender {
 
     /// Signs with the next nonce and sends, raising the price while the node finds it too low.
     pub async fn send(&self, call: &Call) -> Result<Signed, Refusal> {
+        self.send_with(call, &mut |_| Ok(())).await
+    }
+
+    /// [`Sender::send`]; `note` hears what is signed before it leaves, and where it fails nothing leaves.
+    pub async fn send_noted(
+        &self,
+        call: &Call,
+        note: &mut (dyn FnMut(&Signed) -> Result<(), Failure> + Send),
+    ) -> Result<Signed, Failure> {
+        self.send_with(call, note)
+            .await
+            .map_err(|e| e.into_failure("sending a transaction"))
+    }
+
+    async fn send_with(
+        &self,
+        call: &Call,
+        note: &mut (dyn FnMut(&Signed) -> Result<(), Failure> + Send),
+    ) -> Result<Signed, Refusal> {
         let mut raises = 0;
         loop {
             let nonce = self.node.nonce(self.address(), "pending").await?;
             let signed = self.sign(call, nonce, raises).await?;
+            note(&signed).map_err(Refusal::Down)?;
             match self.broadcast(&signed).await {
                 Ok(()) => return Ok(signed),
                 Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
@@ -134,7 +203,8 @@ impl Sender {
         }
     }
 
-    /// Waits until a transaction is executed in a Bitcoin block; re-sends it if the node loses it.
+    /// Waits until a transaction is executed in a Bitcoin block; re-sends it if the node loses it, and pays more
+    /// where it waits and the price has risen.
     pub async fn wait(
         &self,
         signed: &Signed,
@@ -143,19 +213,20 @@ impl Sender {
     ) -> Result<TransactionReceipt, Failure> {
         let until = tokio::time::Instant::now() + timeout;
         let mut quiet = 0u32;
+        // All of one nonce, the dearest last: at most one of them executes.
+        let mut sent = vec![signed.clone()];
         loop {
-            if let Some(receipt) = self
-                .node
-                .receipt(signed.hash)
-                .await
-                .map_err(|e| e.into_failure(what))?
-            {
+            for one in &sent {
+                let receipt = self.node.receipt(one.hash).await;
+                let Some(receipt) = receipt.map_err(|e| e.into_failure(what))? else {
+                    continue;
+                };
                 if receipt.status() {
                     return Ok(receipt);
                 }
                 return Err(Failure::Transaction {
                     what: what.to_owned(),
-                    why: format!("transaction {} was executed and reverted", signed.hash),
+                    why: format!("transaction {} was executed and reverted", one.hash),
                 });
             }
             if tokio::time::Instant::now() > until {
@@ -170,11 +241,26 @@ impl Sender {
             }
             quiet += 1;
             if quiet.is_multiple_of(20) {
-                // After a reorg or a restart of the node; a refusal shows in the receipt or the timeout.
-                let _ = self.broadcast(signed).await;
+                let newest = sent.last().unwrap_or(signed).clone();
+                if let Some(dearer) = self.nudge(&newest).await {
+                    tracing::info!(what, tx = %dearer.hash, "the price has risen; paying more");
+                    sent.push(dearer);
+                }
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Sends a transaction again that the node has lost, after a reorg or a restart, and replaces one that pays too
+    /// little by now; gives the dearer one where the node took it. Refusals show in the receipt or the timeout.
+    async fn nudge(&self, signed: &Signed) -> Option<Signed> {
+        let waits = self.waits(signed).await.ok()?;
+        if !waits && !matches!(self.broadcast(signed).await, Err(e) if is_too_cheap(&e)) {
+            return None;
+        }
+        let dearer = self.dearer(signed).await.ok()??;
+        self.broadcast(&dearer).await.ok()?;
+        Some(dearer)
     }
 
     /// Sends and waits.
@@ -203,6 +289,11 @@ pub fn is_too_cheap(refusal: &Refusal) -> bool {
     ]
     .iter()
     .any(|w| message.contains(w))
+}
+
+/// Whether a refusal says that another transaction of this nonce is already on its way to Bitcoin.
+pub fn is_in_flight(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Said { message, .. } if message.to_lowercase().contains("already being inscribed"))
 }
 
 /// Whether a refusal says that the nonce was used by another transaction.

@@ -6,19 +6,24 @@
 mod compute;
 mod setup;
 mod submit;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    time::Duration,
+    path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use alloy_primitives::{B256, U256};
+use bitai_contracts::{JobStatus, SlotState};
 use bitai_types::Job;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use compute::{Computed, Computer};
+pub(crate) use setup::unlisted;
 pub use setup::{Settings, prepare};
 
 use crate::{
@@ -28,6 +33,7 @@ use crate::{
     datadir::DataDir,
     exit::Failure,
     journal::{Answer, Closed, Journal},
+    receipt::Receipt,
     wallet,
 };
 
@@ -35,6 +41,12 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Longest pause between looks while no node answers.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// First pause before a job that a device failed at is computed again; it doubles each time.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Heights for which a finished job stays in the journal: deeper than the reorgs that open it again.
+const KEEP_HEIGHTS: u64 = 2 * watch::REORG_DEPTH;
 
 /// A neuron at work.
 pub struct Neuron {
@@ -43,7 +55,21 @@ pub struct Neuron {
     journal: Journal,
     computers: BTreeMap<B256, Computer>,
     results: UnboundedReceiver<Computed>,
+    /// By root: id on the chain, name.
+    names: BTreeMap<B256, (B256, String)>,
+    receipts: PathBuf,
     computing: BTreeSet<U256>,
+    faults: BTreeMap<U256, Fault>,
+    /// Newest height seen.
+    height: u64,
+}
+
+/// A job that a device failed at.
+#[derive(Debug)]
+struct Fault {
+    times: u32,
+    again_at: Instant,
+    why: String,
 }
 
 impl Neuron {
@@ -70,7 +96,7 @@ impl Neuron {
 
     /// One turn over everything.
     async fn look(&mut self) -> Result<(), Failure> {
-        let models: Vec<B256> = self.computers.keys().copied().collect();
+        let models: Vec<B256> = self.names.values().map(|(id, _)| *id).collect();
         watch::watch(&self.hub, &mut self.journal, &models).await?;
         let height = self
             .hub
@@ -78,16 +104,79 @@ impl Neuron {
             .height()
             .await
             .map_err(|e| e.into_failure("eth_blockNumber"))?;
+        if height != self.height {
+            self.height = height;
+            self.prune()?;
+        }
         for job_id in self.journal.open_jobs() {
             self.advance(job_id, height).await?;
         }
         Ok(())
     }
 
-    /// Orders an answer, once.
-    fn compute(&mut self, job_id: U256, job: &Job) -> Result<(), Failure> {
+    /// Takes finished jobs out of the journal, after writing a receipt of each answer.
+    fn prune(&mut self) -> Result<(), Failure> {
+        let (names, receipts) = (&self.names, &self.receipts);
+        let pruned = self
+            .journal
+            .prune(self.height.saturating_sub(KEEP_HEIGHTS), &mut |entry| {
+                let Some(answer) = &entry.answer else {
+                    return Ok(());
+                };
+                let name = names.get(&entry.job.model_root);
+                let receipt = Receipt::of_answer(name.map_or("", |(_, n)| n), &entry.job, answer);
+                let path = receipts.join(Receipt::file_name(receipt.trace_root));
+                if path.exists() {
+                    Ok(())
+                } else {
+                    receipt.write(&path)
+                }
+            })?;
+        if pruned != 0 {
+            tracing::debug!(jobs = pruned, "finished jobs taken out of the journal");
+        }
+        Ok(())
+    }
+
+    /// Gives up a job whose time is over without an answer, and says what that means.
+    fn leave_if_too_late(&mut self, job_id: U256, s: submit::Standing) -> Result<(), Failure> {
+        let owed = matches!(
+            (s.status, s.slot),
+            (JobStatus::Committing, SlotState::Assigned) | (JobStatus::Revealing, SlotState::Committed)
+        );
+        if !owed || s.height < s.deadline {
+            return Ok(());
+        }
+        let Some(fault) = self.faults.remove(&job_id) else {
+            return Ok(());
+        };
+        tracing::error!(
+            job = %job_id, failures = fault.times,
+            "left: not computed before height {}: {}. Part of the collateral is lost and another neuron is drawn",
+            s.deadline, fault.why
+        );
+        self.close(job_id, format!("left: {}", fault.why))
+    }
+
+    fn close(&mut self, job_id: U256, why: String) -> Result<(), Failure> {
+        let height = self.height;
+        self.journal
+            .update(&job_id, |e| e.closed = Some(Closed { why, height }))
+    }
+
+    /// Orders an answer, once; again after a pause where a device has failed at it.
+    fn compute(&mut self, job_id: U256, job: &Job, deadline: u64) -> Result<(), Failure> {
         if self.computing.contains(&job_id) {
             return Ok(());
+        }
+        if let Some(fault) = self.faults.get(&job_id) {
+            if fault.again_at > Instant::now() {
+                return Ok(());
+            }
+            tracing::warn!(
+                job = %job_id, "trying again after {} failures of the device; there is time until height {deadline}",
+                fault.times
+            );
         }
         let Some(computer) = self.computers.get(&job.model_root) else {
             return Ok(());
@@ -121,6 +210,7 @@ impl Neuron {
         });
         match root {
             Ok((root, encoded, transcript)) => {
+                self.faults.remove(&done.job_id);
                 tracing::info!(
                     job = %done.job_id,
                     tokens = transcript.outputs().len(),
@@ -135,14 +225,21 @@ impl Neuron {
                 };
                 self.journal.update(&done.job_id, |e| e.answer = Some(answer))
             }
+            // A device may recover: the chain's deadline decides how long it is worth trying.
+            Err(Failure::Device(why)) => {
+                let times = self.faults.get(&done.job_id).map_or(0, |f| f.times) + 1;
+                let pause = RETRY_AFTER
+                    .saturating_mul(1 << (times - 1).min(10))
+                    .min(RETRY_MAX);
+                tracing::warn!(job = %done.job_id, times, "the device failed: {why}; again in {} s", pause.as_secs());
+                let again_at = Instant::now() + pause;
+                self.faults.insert(done.job_id, Fault { times, again_at, why });
+                Ok(())
+            }
             Err(failure) => {
                 // Nothing that this neuron can answer: the draw will pass to another one.
                 tracing::error!(job = %done.job_id, "cannot be computed: {failure}");
-                let closed = Closed {
-                    why: failure.to_string(),
-                    height: u64::MAX,
-                };
-                self.journal.update(&done.job_id, |e| e.closed = Some(closed))
+                self.close(done.job_id, failure.to_string())
             }
         }
     }
@@ -173,7 +270,7 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
     let signer = wallet::open(data, &layers.key(&args.key, &args.chain, false))?;
     let settings = Settings {
         models: args.model.clone(),
-        ask: layers.ask(args.ask),
+        ask: layers.ask(&args.ask),
         stake: args.stake,
         device: layers.device(&args.device),
     };

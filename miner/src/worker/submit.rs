@@ -9,10 +9,10 @@ use crate::{
     chain::{
         Refusal,
         hub::{state_of, status_of},
-        send::{Call, RAISES_MAX, is_nonce_used, is_too_cheap},
+        send::{Call, RAISES_MAX, is_in_flight, is_nonce_used, is_too_cheap},
     },
     exit::Failure,
-    journal::{Answer, Closed, Step},
+    journal::{Answer, Closed, Signed, Step},
 };
 use bitai_types::rpc::InscriptionStage;
 
@@ -58,6 +58,8 @@ pub(super) fn next(s: Standing) -> Next {
         (JobStatus::Settled, SlotState::Paid) => Next::Close("paid"),
         (JobStatus::Settled, _) => Next::Close("settled"),
         (JobStatus::Refunded, _) => Next::Close("refunded"),
+        // Whoever is out of a job is never drawn for it again.
+        (_, SlotState::Failed) => Next::Close("lost: silent or convicted"),
         // Open again after a redraw keeps whoever had committed; only the drawn commit.
         (JobStatus::Open, SlotState::None) if s.drawn => Next::Commit,
         (JobStatus::Committing, SlotState::Assigned) if !over => Next::Commit,
@@ -109,7 +111,7 @@ impl Neuron {
             disputes: job.openDisputes,
         };
         match next(standing) {
-            Next::Wait => Ok(()),
+            Next::Wait => self.leave_if_too_late(job_id, standing),
             Next::Close(why) => {
                 if standing.slot == SlotState::Paid {
                     tracing::info!(job = %job_id, share_wei = %job.share, "paid");
@@ -127,7 +129,7 @@ impl Neuron {
                     let call = self.hub.commit(job_id, job.jobHash, commitment);
                     self.submit(job_id, Step::Commit, job.attempt, call).await
                 }
-                None => self.compute(job_id, &entry.job),
+                None => self.compute(job_id, &entry.job, job.deadline),
             },
             Next::Reveal => match &entry.answer {
                 Some(answer) if self.commitment(job_id, answer) == slot.commitment => {
@@ -141,7 +143,7 @@ impl Neuron {
                     tracing::error!(job = %job_id, "the chain holds another commitment than ours; cannot reveal");
                     Ok(())
                 }
-                None => self.compute(job_id, &entry.job),
+                None => self.compute(job_id, &entry.job, job.deadline),
             },
             Next::Finalise => {
                 self.submit(job_id, Step::Finalise, job.attempt, self.hub.finalise(job_id))
@@ -168,7 +170,13 @@ impl Neuron {
 
     /// Sends a step: the bytes that were signed before as long as they can still execute, new ones otherwise.
     /// What is signed is in the journal before it leaves.
-    async fn submit(&mut self, job_id: U256, step: Step, attempt: u8, call: Call) -> Result<(), Failure> {
+    pub(super) async fn submit(
+        &mut self,
+        job_id: U256,
+        step: Step,
+        attempt: u8,
+        call: Call,
+    ) -> Result<(), Failure> {
         let node = std::sync::Arc::clone(self.hub.node());
         let old = self.journal.get(&job_id).and_then(|e| e.sent.get(&step)).cloned();
         let mut raises = 0;
@@ -182,11 +190,10 @@ impl Neuron {
                 }
                 tracing::warn!(job = %job_id, %step, tx = %old.hash, "reverted; trying again");
             } else {
-                let way = node.inscription(old.hash).await.map_err(fail)?;
-                if way.is_some_and(|w| {
-                    matches!(w.stage, InscriptionStage::Mempool | InscriptionStage::Broadcast)
-                }) {
-                    return Ok(());
+                match node.inscription(old.hash).await.map_err(fail)?.map(|w| w.stage) {
+                    Some(InscriptionStage::Broadcast) => return Ok(()),
+                    Some(InscriptionStage::Mempool) => return self.pay_more(job_id, step, old).await,
+                    _ => {}
                 }
                 match self.sender.broadcast(&old).await {
                     Ok(()) => {
@@ -194,6 +201,8 @@ impl Neuron {
                         return Ok(());
                     }
                     Err(e) if is_nonce_used(&e) => {}
+                    // The cheaper one of this nonce is on its way to Bitcoin, and does the same.
+                    Err(e) if is_in_flight(&e) => return Ok(()),
                     Err(e) if is_too_cheap(&e) => {
                         raises = 1;
                         nonce = Some(old.nonce);
@@ -225,6 +234,36 @@ impl Neuron {
                 }
                 Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
                 Err(e) => return self.refused(job_id, step, e),
+            }
+        }
+    }
+
+    /// Replaces a transaction that waits in the mempool where the price has risen above what it pays. The dearer
+    /// one is in the journal before it leaves; should the node refuse it, the old one stands there again.
+    pub(super) async fn pay_more(&mut self, job_id: U256, step: Step, old: Signed) -> Result<(), Failure> {
+        let dearer = match self.sender.dearer(&old).await {
+            Ok(Some(dearer)) => dearer,
+            Ok(None) => return Ok(()),
+            Err(e) => return self.refused(job_id, step, e),
+        };
+        self.journal.update(&job_id, |e| {
+            e.sent.insert(step, dearer.clone());
+        })?;
+        match self.sender.broadcast(&dearer).await {
+            Ok(()) => {
+                tracing::info!(job = %job_id, %step, tx = %dearer.hash, "the price has risen; paying more");
+                Ok(())
+            }
+            // Nobody knows whether it arrived: the next look sends it again.
+            Err(e @ Refusal::Down(_)) => self.refused(job_id, step, e),
+            Err(e) => {
+                self.journal.update(&job_id, |entry| {
+                    entry.sent.insert(step, old);
+                })?;
+                if is_in_flight(&e) {
+                    return Ok(());
+                }
+                self.refused(job_id, step, e)
             }
         }
     }

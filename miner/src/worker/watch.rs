@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Heights that are read again when the chain's past has changed; nodes undo at least as many.
-const REORG_DEPTH: u64 = 100;
+pub(super) const REORG_DEPTH: u64 = 100;
 
 /// Heights that a new journal looks back: a neuron that lost its journal finds the jobs that it is drawn for.
 const LOOK_BACK: u64 = 5_000;
