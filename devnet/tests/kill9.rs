@@ -166,8 +166,8 @@ async fn killed_anywhere_the_job_is_finished_and_paid_once() {
     ] {
         until(mark, || async { journal(dir.path(), job_id).contains(mark) }).await;
         miner.kill9();
-        if mark.contains("commit") {
-            // The node dies as well, with the commit in its mempool or just inscribed.
+        if mark.contains("commit") || mark.contains("reveal") || mark.contains("finalise") {
+            // The node dies as well, with the step in its mempool or just inscribed.
             node.kill9();
             node = spawn_node(dir.path(), port);
             connect(&data).await;
