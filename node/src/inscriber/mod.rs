@@ -179,13 +179,15 @@ impl Inscriber {
             let mut trouble = None;
             for id in live.iter().map(|b| b.id).collect::<Vec<_>>() {
                 match self.advance(id, &live, tip) {
-                    // The next batch must not add coins that this one took.
-                    Ok(true) => live = self.store.live()?,
-                    Ok(false) => {}
+                    Ok(false) => continue,
+                    Ok(true) => {}
+                    // Perhaps after it was put on disk.
                     Err(error) => {
                         trouble.get_or_insert(error);
                     }
                 }
+                // The next batch must not add coins that this one took.
+                live = self.store.live()?;
             }
             if let Some(error) = trouble {
                 return Err(error);
@@ -193,8 +195,9 @@ impl Inscriber {
             self.pushed_at = Some(tip);
         }
         let inscribed = self.inscribe(tip);
-        if inscribed.is_err() {
-            // Perhaps signed and not broadcast: the next tick must not wait for a block to try again.
+        if !matches!(inscribed, Ok(()) | Err(InscriberError::Build(_))) {
+            // Perhaps signed and not broadcast: the next tick must not wait for a block to try again. Where the
+            // coins do not reach nothing was signed, and what is on its way is in the pool already.
             self.pushed_at = None;
         }
         inscribed

@@ -293,6 +293,8 @@ fn a_batch_whose_funds_a_reorg_took_is_given_back() {
         matches!(error, InscriberError::Build(BuildError::Funds { have: 0, .. })),
         "{error}"
     );
+    // That is no reason to offer everything again before the next block.
+    assert_eq!(inscriber.pushed_at, Some(rig.chain.tip().unwrap()));
 }
 
 #[test]
