@@ -276,3 +276,18 @@ fn rejects_reserved_bits_of_the_modes() {
         assert_eq!(ours(&match_frame(1024, 0b0101_0100 | reserved)), None);
     }
 }
+
+/// libzstd 1.5.7 takes this one where the CPU has BMI2, and refuses it elsewhere: only its plain Huffman loop
+/// looks whether a stream's bits end with its last literal.
+#[test]
+fn rejects_a_huffman_stream_that_ends_elsewhere_than_its_bits() {
+    let frame = "28b52ffd60140245080026f03e1f802729a4032b8367c8ea30d2c1407a56068d463809a60303f48fdf36b2650a2e0036002e \
+     00addf431e0d7df56eb37fa313731ab534f5d1bafe0a51b9ebfd1f850efd15210e13adb9a6d3203480fe184f52aaee5b2b9c \
+     f015dd9c3bdf2d87c77edd52873b5d4a4812326dc3f5b0308c2cab4bc400867c40b89df0f21843d2536639e4f2a266fa5198 \
+     012825896dc399c88cd977e22ba970ffc7fe915e47fbc5cf6a98555be950ddece48d87f07caec3ecbc7c193d3dae01253860 \
+     4080030503023c604000418106850553e15db1d0345d5beeb8d4c397abf070ce721287b1b042c79487a23924aac35fac0032 \
+     7fc646b5620e1f86aae121df131e0300738e503327daf206";
+    let frame = hex::decode(frame).unwrap();
+    assert_eq!(ours(&frame), None);
+    println!("libzstd takes it here: {}", libzstd(&frame).is_some());
+}
