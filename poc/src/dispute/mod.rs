@@ -19,6 +19,7 @@ mod game;
 pub mod ids;
 pub mod inner;
 mod judge;
+mod keys;
 mod leaf;
 mod leaf_attention;
 mod leaf_draw;

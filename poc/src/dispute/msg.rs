@@ -4,6 +4,7 @@
 use bitai_kernels::{Hash, num::Scale, program::SiteId, reference::sample::Threshold};
 use serde::{Deserialize, Serialize};
 
+pub use super::keys::{KeyShare, KeySums, KeysAnswer, KvSide};
 use super::{
     inner::{Side, SiteCommit},
     leaf_model::ModelFault,
@@ -124,39 +125,6 @@ pub struct Max<T> {
     pub at: u32,
 }
 
-/// Sums over some keys of one head and element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct KeySums {
-    /// Sum of weight times value.
-    pub acc: i64,
-    /// Sum of the keys' shares of Z.
-    pub z: u64,
-}
-
-/// One key's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyShare {
-    /// Share of Z.
-    pub exp: u32,
-    /// Probability times V scale, in the head's unit.
-    pub weight: u32,
-    /// V's integer.
-    pub value: i8,
-}
-
-/// What an attention's element is made of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeysAnswer {
-    /// Unit of the keys: the largest exponent of their scales; none where every K scale is zero.
-    pub k_unit: Option<Max<i16>>,
-    /// Unit of the values; none where every V scale is zero.
-    pub v_unit: Option<Max<i16>>,
-    /// Largest score.
-    pub max: Max<i32>,
-    /// The sums of each part of the keys.
-    pub parts: Vec<KeySums>,
-}
-
 /// What a quantised group is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupAnswer {
@@ -254,31 +222,6 @@ pub enum Answer {
     Draw(DrawAnswer),
     /// To [`Ask::DrawPart`].
     DrawPart(Vec<DrawSums>),
-}
-
-impl KeysAnswer {
-    /// A published unit.
-    pub fn unit(&self, side: KvSide) -> Option<Max<i16>> {
-        match side {
-            KvSide::K => self.k_unit,
-            KvSide::V => self.v_unit,
-        }
-    }
-
-    /// Bytes on the wire.
-    fn size(&self) -> usize {
-        let unit = |u: Option<Max<i16>>| 1 + u.map_or(0, |_| 6);
-        unit(self.k_unit) + unit(self.v_unit) + 8 + self.parts.len() * 16
-    }
-}
-
-/// Which half of a cached row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum KvSide {
-    /// Keys.
-    K,
-    /// Values.
-    V,
 }
 
 impl Answer {
