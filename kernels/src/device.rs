@@ -43,7 +43,7 @@ pub struct SeqStep<'a> {
     /// Tokens to append, at positions `len ..`. At least one.
     pub tokens: &'a [u32],
     /// The last `sample` of these rows go through the head and are sampled (decode and prefill: 1; re-check:
-    /// as many as were generated; 0: none).
+    /// as many as were generated; 0: none). For an encoder 1 asks for its output.
     pub sample: u32,
     /// How to sample.
     pub sampler: &'a Sampler,
@@ -63,7 +63,8 @@ pub trait Runner: Send {
     /// Positions that a sequence holds.
     fn len(&self, seq: SeqId) -> Result<u32, KernelError>;
 
-    /// Runs one batch; element i of the answer holds the `batch[i].sample` sampled ids. Each sequence at most
+    /// Runs one batch; element i of the answer holds the `batch[i].sample` sampled ids, or an encoder's output
+    /// words. Each sequence at most
     /// once a batch. On an error no sequence has moved. A probe watches a batch of one sequence only.
     fn step(
         &mut self,
@@ -75,6 +76,7 @@ pub trait Runner: Send {
     /// more, and at the end: a hash costs latency, not throughput.
     fn hash(&mut self, seq: SeqId) -> Result<(), KernelError>;
 
-    /// Takes the body roots that are done, first position first; `wait` also waits for those under way.
+    /// Takes the body roots that are done, first position first (of a bidirectional program: a root a layer, first
+    /// layer first); `wait` also waits for those under way.
     fn take_bodies(&mut self, seq: SeqId, wait: bool) -> Result<(u32, Vec<Hash>), KernelError>;
 }

@@ -97,8 +97,12 @@ impl<O: Ops> Interp<O> {
                     format!("{id}"),
                 );
             }
-            if step.sample > want || (step.sample > 0 && !samples) {
-                let most = if samples { want } else { 0 };
+            let most = match self.plan.emits {
+                Some(_) => 1,
+                None if samples => want,
+                None => 0,
+            };
+            if step.sample > most {
                 return shape(
                     "rows to sample",
                     format!("at most {most}"),
@@ -205,9 +209,11 @@ impl<O: Ops> Runner for Interp<O> {
         };
         ops.scope(|| run.batch(batch));
         let mut sampled = run.sampled.into_iter();
+        // A sampled row gives one id, an encoder's sequence all of its words.
+        let words = plan.emits.unwrap_or(1);
         Ok(batch
             .iter()
-            .map(|step| sampled.by_ref().take(step.sample as usize).collect())
+            .map(|step| sampled.by_ref().take(step.sample as usize * words).collect())
             .collect())
     }
 
@@ -217,7 +223,9 @@ impl<O: Ops> Runner for Interp<O> {
         let out_len = self.program.d_model as usize * 4;
         if let Some(seq) = self.seqs.get_mut(&seq) {
             let checkpoints = &self.plan.checkpoints;
-            self.ops.scope(|| seq.hash(kv_len, out_len, checkpoints));
+            let by_layer = self.plan.bidirectional;
+            self.ops
+                .scope(|| seq.hash(kv_len, out_len, checkpoints, by_layer));
         }
         Ok(())
     }

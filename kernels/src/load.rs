@@ -187,7 +187,11 @@ pub fn needs(program: &Program, op: &Op) -> Vec<Need> {
     match op {
         Op::Embed { weight: w, .. } => weight(w, program.vocab, program.d_model),
         Op::Linear { weight: w, n, k, .. } => weight(w, *n, *k),
+        Op::PosEmbed { weight: w, .. } => weight(w, program.context, program.d_model),
         Op::RmsNorm { gain, group, .. } => vec![need(*gain, DType::I32, 1, *group)],
+        Op::LayerNorm {
+            gain, bias, group, ..
+        } => [gain, bias].map(|id| need(*id, DType::I32, 1, *group)).to_vec(),
         Op::Rope { table, head_dim, .. } => vec![need(*table, DType::I16, program.context, *head_dim)],
         _ => vec![],
     }
@@ -217,6 +221,7 @@ pub fn check(program: &Program, tensors: &[HostTensor]) -> Result<(), KernelErro
         match &site.op {
             Op::Embed { weight, .. } => check_weight(weight, program.vocab, program.d_model)?,
             Op::Linear { weight, n, k, .. } => check_weight(weight, *n, *k)?,
+            Op::PosEmbed { weight, .. } => check_weight(weight, program.context, program.d_model)?,
             _ => {}
         }
     }

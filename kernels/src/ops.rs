@@ -161,6 +161,11 @@ pub trait Ops: Send + Sync + 'static {
         reference::norm::rms_norm_rows(p, x, out);
     }
 
+    /// Layer norm of each group of `p.gain.len()` elements, then `bias` (rule R, layer norm).
+    fn layer_norm(&self, p: NormParams<'_>, bias: &[i32], x: &[i32], out: &mut [i32]) {
+        reference::layer_norm::layer_norm_rows(p, bias, x, out);
+    }
+
     /// Quantises rows of `cols` elements (rule Q); `out` is shaped already.
     fn quant(&self, p: QuantParams, x: &[i32], out: &mut QuantRows) {
         reference::quant::quant_rows(p, x, out);
@@ -187,6 +192,11 @@ pub trait Ops: Send + Sync + 'static {
     /// act(gate) * up (rule G).
     fn glu(&self, act: Activation, f: u8, gate: &[i32], up: &[i32], out: &mut [i32]) {
         reference::glu::glu_rows(act, f, gate, up, out);
+    }
+
+    /// act(x) (rule G5).
+    fn act(&self, act: Activation, f: u8, x: &[i32], out: &mut [i32]) {
+        reference::glu::act_rows(act, f, x, out);
     }
 
     /// a + b (rule D).

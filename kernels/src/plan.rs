@@ -8,7 +8,7 @@ use crate::{
     num::Scale,
     ops::Ops,
     program::{Op, Program, Weight},
-    program_check::{Shape, shapes},
+    program_check::{Shape, epilogue, shapes},
     tensor::HostTensor,
 };
 
@@ -17,6 +17,7 @@ pub(crate) enum Loaded<W> {
     None,
     Weight(Arc<W>),
     Gain(Vec<i32>),
+    GainBias(Vec<i32>, Vec<i32>),
     Table(Arc<Vec<i16>>),
 }
 
@@ -34,6 +35,8 @@ pub(crate) struct Plan<W> {
     pub(crate) checkpoints: Vec<u32>,
     /// Whether some attention looks at later tokens too.
     pub(crate) bidirectional: bool,
+    /// Words of an encoder's output.
+    pub(crate) emits: Option<usize>,
 }
 
 impl<W> Plan<W> {
@@ -59,7 +62,14 @@ impl<W> Plan<W> {
         for site in &program.sites {
             loaded.push(match &site.op {
                 Op::Embed { weight, .. } => take(weight, program.vocab, program.d_model)?,
+                Op::PosEmbed { weight, .. } => take(weight, program.context, program.d_model)?,
                 Op::Linear { weight, n, k, .. } => take(weight, *n, *k)?,
+                Op::LayerNorm {
+                    gain, bias, group, ..
+                } => Loaded::GainBias(
+                    load::ints(tensors, *gain, *group as usize)?,
+                    load::ints(tensors, *bias, *group as usize)?,
+                ),
                 Op::RmsNorm { gain, group, .. } => Loaded::Gain(load::ints(tensors, *gain, *group as usize)?),
                 Op::Rope { table, head_dim, .. } => {
                     let known = tables.iter().find(|(id, _)| id == table);
@@ -87,16 +97,13 @@ impl<W> Plan<W> {
             }
         }
         Ok(Self {
-            epilogue: program
-                .sites
-                .iter()
-                .rposition(|s| s.layer.is_some())
-                .map_or(n, |i| i + 1),
+            epilogue: epilogue(program),
             checkpoints: program.checkpoints(),
-            bidirectional: program
-                .sites
-                .iter()
-                .any(|s| matches!(s.op, Op::Attention { causal: false, .. })),
+            bidirectional: program.is_bidirectional(),
+            emits: match shapes.last() {
+                Some(Shape::Words { cols }) => Some(*cols as usize),
+                _ => None,
+            },
             shapes,
             loaded,
             source,

@@ -36,6 +36,16 @@ pub enum Activation {
     GeluErf,
 }
 
+/// How an encoder's rows become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// Sum over the sequence, brought back by whole bits of its length (the norm after it removes the rest).
+    Mean,
+    /// The first position's row, where a class token stands.
+    First,
+}
+
 /// Which elements RoPE pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,10 +67,34 @@ pub enum Op {
         /// Fraction bits of the residual.
         f_out: u8,
     },
+    /// The row's own position -> row of a learned table, requantised to `f_out`.
+    PosEmbed {
+        /// The table, `[context, d]`.
+        weight: Weight,
+        /// Fraction bits of the residual.
+        f_out: u8,
+    },
     /// RMS norm over groups of `group` elements (`group` = row length, or head size for QK norm).
     RmsNorm {
         /// `I32 [1, group]`, 22-bit gains.
         gain: TensorId,
+        /// Fraction bits of the gains.
+        gain_f: i8,
+        /// round(eps * 2^(2 * f_in)).
+        eps: u64,
+        /// Elements normed together.
+        group: u32,
+        /// Fraction bits in.
+        f_in: u8,
+        /// Fraction bits out.
+        f_out: u8,
+    },
+    /// Layer norm (mean and variance) over groups of `group` elements, then a bias.
+    LayerNorm {
+        /// `I32 [1, group]`, 22-bit gains.
+        gain: TensorId,
+        /// `I32 [1, group]` in `f_out` fraction bits.
+        bias: TensorId,
         /// Fraction bits of the gains.
         gain_f: i8,
         /// round(eps * 2^(2 * f_in)).
@@ -140,10 +174,24 @@ pub enum Op {
         /// Fraction bits in and out.
         f: u8,
     },
+    /// act(input 0) in `f` fraction bits: the unit without a gate.
+    Act {
+        /// The bend.
+        act: Activation,
+        /// Fraction bits in and out.
+        f: u8,
+    },
     /// Saturating sum of two rows in one format: the residual.
     Add,
     /// The end of a layer: input 0 is its residual row, committed as `out` where the stride says so.
     Out,
+    /// All rows of a sequence (input 0) -> one: the first site after the layers of an encoder.
+    Pool {
+        /// Sum or first.
+        how: Pooling,
+    },
+    /// Input 0, int32, is the job's output: one word an element. The last site of an encoder.
+    Emit,
     /// Row of logits (input 0, `f` fraction bits) -> token id by the job's sampler.
     Sample {
         /// Fraction bits of the logits.
@@ -189,6 +237,17 @@ impl Program {
         (0..self.layers)
             .filter(|l| (l + 1) % self.checkpoint_stride.max(1) == 0)
             .collect()
+    }
+
+    /// Elements of the row that an encoder puts out; `None` for a program that samples or only caches.
+    pub fn emits(&self) -> Option<u32> {
+        crate::program_check::emits(self)
+    }
+
+    /// Whether some attention looks at later tokens too: such a program takes a whole sequence in one step.
+    pub fn is_bidirectional(&self) -> bool {
+        let later = |op: &Op| matches!(op, Op::Attention { causal: false, .. });
+        self.sites.iter().any(|s| later(&s.op))
     }
 
     /// Checks that inputs come before their readers, shapes meet and parameters are in range.

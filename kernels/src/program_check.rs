@@ -47,6 +47,11 @@ pub enum Shape {
     Kv,
     /// A token id.
     Token,
+    /// The words of an encoder's output.
+    Words {
+        /// Words.
+        cols: u32,
+    },
 }
 
 /// Checks a site's own parameters and inputs.
@@ -77,7 +82,54 @@ pub fn shapes(program: &Program) -> Result<Vec<Shape>, KernelError> {
         c.shapes.push(shape);
     }
     layers(program)?;
+    pooling(program)?;
     Ok(c.shapes)
+}
+
+/// See [`Program::emits`].
+pub(crate) fn emits(program: &Program) -> Option<u32> {
+    match shapes(program).ok()?.last()? {
+        Shape::Words { cols } => Some(*cols),
+        _ => None,
+    }
+}
+
+/// First site after the last layer.
+pub(crate) fn epilogue(program: &Program) -> usize {
+    let last = program.sites.iter().rposition(|s| s.layer.is_some());
+    last.map_or(program.sites.len(), |i| i + 1)
+}
+
+/// V14: an encoder (attention that looks at later tokens) ends in Pool ... Emit: Pool is the first site after the
+/// layers, the later ones read nothing before it. No other program has either.
+fn pooling(p: &Program) -> Result<(), KernelError> {
+    let start = epilogue(p);
+    let pools = |s: &Site| matches!(s.op, Op::Pool { .. });
+    let emits = p.sites.last().is_some_and(|s| s.op == Op::Emit);
+    if !emits && !p.sites.iter().any(pools) {
+        return Ok(());
+    }
+    let tail = p.sites.get(start..).unwrap_or_default();
+    let placed = emits
+        && tail.first().is_some_and(pools)
+        && p.sites.iter().filter(|s| pools(s)).count() == 1
+        && tail[1..]
+            .iter()
+            .flat_map(|s| &s.inputs)
+            .all(|i| *i as usize >= start);
+    if !placed {
+        return Err(spec(
+            "program",
+            "Pool must be the first site after the layers, Emit the last, and what lies between reads neither layers nor what is before them",
+        ));
+    }
+    if !p.is_bidirectional() {
+        return Err(spec(
+            "program",
+            "pools rows, but its attention is causal: its rows come in pieces",
+        ));
+    }
+    Ok(())
 }
 
 fn spec(what: impl Into<String>, why: impl Into<String>) -> KernelError {
@@ -124,8 +176,9 @@ fn layers(p: &Program) -> Result<(), KernelError> {
         match (&site.op, layer) {
             (Op::Out, Some(l)) => outs[l] += 1,
             (Op::KvAppend { .. }, Some(l)) => kvs[l] += 1,
-            (Op::Sample { .. }, _) if i + 1 != p.sites.len() => {
-                return Err(spec(format!("site {i}"), "samples, but is not the last site"));
+            (Op::Sample { .. } | Op::Emit, _) if i + 1 != p.sites.len() => {
+                let why = "puts out the job's result, but is not the last site";
+                return Err(spec(format!("site {i}"), why));
             }
             _ => {}
         }
@@ -181,7 +234,7 @@ impl Checker<'_> {
     fn shape(&self, site: &Site) -> Result<Shape, KernelError> {
         let p = self.program;
         match &site.op {
-            Op::Embed { weight, f_out } => {
+            Op::Embed { weight, f_out } | Op::PosEmbed { weight, f_out } => {
                 self.arity(site, 0)?;
                 self.fraction(*f_out)?;
                 self.need(weight.bias.is_none(), || "an embedding takes no bias".into())?;
@@ -189,6 +242,9 @@ impl Checker<'_> {
                 Ok(Shape::Acts { cols: p.d_model })
             }
             Op::RmsNorm {
+                group, f_in, f_out, ..
+            }
+            | Op::LayerNorm {
                 group, f_in, f_out, ..
             } => {
                 let cols = self.acts(site, 0, 1)?;
@@ -303,7 +359,21 @@ impl Checker<'_> {
                 self.fraction(*f)?;
                 self.pair(site)
             }
+            Op::Act { f, .. } => {
+                self.fraction(*f)?;
+                let cols = self.acts(site, 0, 1)?;
+                Ok(Shape::Acts { cols })
+            }
             Op::Add => self.pair(site),
+            Op::Pool { .. } => {
+                let cols = self.acts(site, 0, 1)?;
+                Ok(Shape::Acts { cols })
+            }
+            Op::Emit => {
+                let cols = self.acts(site, 0, 1)?;
+                self.need(site.layer.is_none(), || "must be outside the layers".into())?;
+                Ok(Shape::Words { cols })
+            }
             Op::Out => {
                 let cols = self.acts(site, 0, 1)?;
                 self.need(cols == p.d_model, || {

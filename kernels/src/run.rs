@@ -11,6 +11,7 @@ use crate::{
     plan::{Loaded, Plan},
     program::{Op, Site},
     program_check::Shape,
+    reference::pool,
     rows::kv_row_len,
     sequence::Sequence,
     trace::{Probe, SiteRows},
@@ -106,7 +107,57 @@ impl<O: Ops> Run<'_, O> {
         }
     }
 
+    /// The sites after the layers, for the rows that a result comes from: every sampled row, or an encoder's one
+    /// row a sequence.
     fn epilogue(&mut self, batch: &[SeqStep<'_>]) {
+        if self.plan.emits.is_some() {
+            self.encode(batch);
+        } else {
+            self.sample(batch);
+        }
+    }
+
+    /// Pools the rows of every sequence whose result is wanted and runs the rest for the pooled rows.
+    fn encode(&mut self, batch: &[SeqStep<'_>]) {
+        let site = self.plan.epilogue;
+        let (Op::Pool { how }, Some(input)) = (
+            &self.program.sites[site].op,
+            self.program.sites[site].inputs.first(),
+        ) else {
+            return;
+        };
+        let source = self.plan.source[*input as usize];
+        let Some(Block::Acts(rows)) = self.blocks[source].take() else {
+            return;
+        };
+        let cols = rows.len() / self.positions.len();
+        let wanted = batch.iter().filter(|s| s.sample > 0);
+        let mut out = self.pool.acts(wanted.clone().count() * cols);
+        let mut rest = rows.as_slice();
+        let mut pooled = out.chunks_exact_mut(cols);
+        for step in batch {
+            let (own, later) = rest.split_at(step.tokens.len() * cols);
+            rest = later;
+            if step.sample > 0
+                && let Some(out) = pooled.next()
+            {
+                pool::pool(*how, own, out);
+            }
+        }
+        self.pool.give(Block::Acts(rows));
+        self.positions = wanted.map(|s| s.tokens.len() as u32 - 1).collect();
+        if self.positions.is_empty() {
+            self.pool.give(Block::Acts(out));
+            return;
+        }
+        let program = self.program;
+        self.finish(site, &program.sites[site], Some(Block::Acts(out)));
+        for site in site + 1..self.program.sites.len() {
+            self.site(site);
+        }
+    }
+
+    fn sample(&mut self, batch: &[SeqStep<'_>]) {
         let mut rows: Vec<(usize, Sampler)> = vec![];
         let mut end = 0;
         for step in batch {
@@ -144,6 +195,10 @@ impl<O: Ops> Run<'_, O> {
     fn site(&mut self, i: usize) {
         let site = &self.program.sites[i];
         let block = self.compute(i, site);
+        self.finish(i, site, block);
+    }
+
+    fn finish(&mut self, i: usize, site: &Site, block: Option<Block>) {
         #[cfg(any(test, feature = "testing"))]
         let block = self.spoil(i, block);
         self.show(i, site, block.as_ref());
@@ -185,8 +240,13 @@ impl<O: Ops> Run<'_, O> {
                 }
                 Some(Block::Quant(q)) => Fault::quant(q, r * q.cols + fault.element),
                 None => {
-                    let at = self.sampled.len() - rows + r;
-                    self.sampled[at] = (self.sampled[at] + 1) % self.program.vocab;
+                    let words = self.plan.emits.unwrap_or(1);
+                    let at = self.sampled.len() - (rows - r) * words + fault.element % words;
+                    let wrong = self.sampled[at].wrapping_add(1);
+                    self.sampled[at] = match self.plan.emits {
+                        Some(_) => wrong,
+                        None => wrong % self.program.vocab,
+                    };
                 }
             }
         }
@@ -245,6 +305,12 @@ impl<O: Ops> Run<'_, O> {
                 self.commit(site);
                 None
             }
+            (Op::Emit, _) => {
+                // The words are the row's bits: an embedding's elements are signed.
+                let words: Vec<u32> = self.acts(site, 0).iter().map(|v| v.cast_unsigned()).collect();
+                self.sampled.extend(words);
+                None
+            }
             (Op::Sample { f }, _) => {
                 let logits = self.acts(site, 0);
                 let cols = logits.len() / rows;
@@ -270,6 +336,25 @@ impl<O: Ops> Run<'_, O> {
     fn int32_site(&self, i: usize, site: &Site, out: &mut [i32]) {
         match (&site.op, &self.plan.loaded[i]) {
             (Op::Embed { f_out, .. }, _) => self.ops.embed(self.weight(i), &self.ids, *f_out, out),
+            (Op::PosEmbed { f_out, .. }, _) => {
+                // A row's position is its id: the table is an embedding's.
+                self.ops.embed(self.weight(i), &self.positions, *f_out, out)
+            }
+            (
+                Op::LayerNorm {
+                    gain_f, eps, f_out, ..
+                },
+                Loaded::GainBias(gain, bias),
+            ) => {
+                let p = NormParams {
+                    gain,
+                    gain_f: *gain_f,
+                    eps: *eps,
+                    f_out: *f_out,
+                };
+                self.ops.layer_norm(p, bias, self.acts(site, 0), out);
+            }
+            (Op::Act { act, f }, _) => self.ops.act(*act, *f, self.acts(site, 0), out),
             (Op::Linear { f_out, .. }, _) => {
                 self.ops.linear(self.weight(i), self.quants(site, 0), *f_out, out)
             }
@@ -396,6 +481,10 @@ impl<O: Ops> Run<'_, O> {
             (Some(Block::Quant(q)), _) => quant_rows(q),
             (None, Op::Out) => acts_rows(self.acts(site, 0), self.positions.len()),
             (None, Op::KvAppend { .. }) => kv_rows(self.quants(site, 0), self.quants(site, 1)),
+            (None, Op::Emit) => {
+                let words = self.plan.emits.unwrap_or_default() * self.positions.len();
+                SiteRows::Tokens(self.sampled[self.sampled.len() - words..].to_vec())
+            }
             (None, _) => {
                 let n = self.positions.len();
                 SiteRows::Tokens(self.sampled[self.sampled.len() - n..].to_vec())

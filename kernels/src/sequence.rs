@@ -80,29 +80,39 @@ impl Sequence {
         self.outs[checkpoint].extend(rows.iter().flat_map(|v| v.to_le_bytes()));
     }
 
-    /// Hashes every row that waits.
-    pub(crate) fn hash(&mut self, kv_row_len: usize, out_row_len: usize, checkpoints: &[u32]) {
+    /// Hashes every row that waits: a root a position, or, where a sequence runs whole (`by_layer`), a root a layer.
+    pub(crate) fn hash(
+        &mut self,
+        kv_row_len: usize,
+        out_row_len: usize,
+        checkpoints: &[u32],
+        by_layer: bool,
+    ) {
         let (first, outs, kv) = (self.hashed, &self.outs, &self.kv);
-        let bodies: Vec<Hash> = (first..self.len)
-            .into_par_iter()
-            .map(|pos| {
-                let kv_hash: Vec<Hash> = kv
-                    .iter()
-                    .map(|rows| {
-                        let at = pos as usize * kv_row_len;
-                        let row = rows.get(at..at + kv_row_len).unwrap_or(&[]);
-                        *blake3::hash(row).as_bytes()
-                    })
-                    .collect();
-                let mut out_hash = vec![None; kv.len()];
-                for (layer, rows) in checkpoints.iter().zip(outs) {
-                    let at = (pos - first) as usize * out_row_len;
-                    out_hash[*layer as usize] = Some(*blake3::hash(&rows[at..at + out_row_len]).as_bytes());
-                }
-                rows::body_root(pos, &kv_hash, &out_hash)
-            })
-            .collect();
-        self.bodies.extend(bodies);
+        let leaf = |pos: u32, layer: usize| {
+            let at = pos as usize * kv_row_len;
+            let row = kv[layer].get(at..at + kv_row_len).unwrap_or(&[]);
+            let checkpoint = checkpoints.iter().position(|l| *l as usize == layer);
+            let out = checkpoint.map(|c| {
+                let at = (pos - first) as usize * out_row_len;
+                *blake3::hash(&outs[c][at..at + out_row_len]).as_bytes()
+            });
+            // A program has at most 1,024 layers.
+            rows::leaf_hash(pos, layer as u32, blake3::hash(row).as_bytes(), out.as_ref())
+        };
+        let layers = kv.len();
+        let leaves: Vec<Vec<Hash>> = if by_layer && first < self.len {
+            (0..layers)
+                .into_par_iter()
+                .map(|l| (first..self.len).map(|pos| leaf(pos, l)).collect())
+                .collect()
+        } else {
+            (first..self.len)
+                .into_par_iter()
+                .map(|pos| (0..layers).map(|l| leaf(pos, l)).collect())
+                .collect()
+        };
+        self.bodies.extend(leaves.iter().map(|l| rows::merkle_root(l)));
         self.hashed = self.len;
         for out in &mut self.outs {
             out.clear();

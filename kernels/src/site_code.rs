@@ -7,7 +7,7 @@
 
 use crate::{
     KernelError,
-    program::{Activation, Op, RopeStyle, Site, Weight},
+    program::{Activation, Op, Pooling, RopeStyle, Site, Weight},
 };
 
 /// Bytes of a site's record.
@@ -30,6 +30,10 @@ pub mod code {
     pub const ADD: u32 = 10;
     pub const OUT: u32 = 11;
     pub const SAMPLE: u32 = 12;
+    pub const ACT: u32 = 13;
+    pub const POS_EMBED: u32 = 14;
+    pub const POOL: u32 = 15;
+    pub const EMIT: u32 = 16;
     pub const SOFT_CAP: u32 = 32;
     pub const ATTENTION_SINK: u32 = 33;
     pub const TOP_K_ROUTER: u32 = 34;
@@ -43,15 +47,20 @@ impl Op {
     pub const fn name(&self) -> &'static str {
         match self {
             Op::Embed { .. } => "embed",
+            Op::PosEmbed { .. } => "pos_embed",
             Op::RmsNorm { .. } => "rms_norm",
+            Op::LayerNorm { .. } => "layer_norm",
             Op::Quant { .. } => "quant",
             Op::Linear { .. } => "linear",
             Op::Rope { .. } => "rope",
             Op::KvAppend { .. } => "kv_append",
             Op::Attention { .. } => "attention",
             Op::Glu { .. } => "glu",
+            Op::Act { .. } => "act",
             Op::Add => "add",
             Op::Out => "out",
+            Op::Pool { .. } => "pool",
+            Op::Emit => "emit",
             Op::Sample { .. } => "sample",
         }
     }
@@ -60,15 +69,20 @@ impl Op {
     pub const fn code(&self) -> u32 {
         match self {
             Op::Embed { .. } => code::EMBED,
+            Op::PosEmbed { .. } => code::POS_EMBED,
             Op::RmsNorm { .. } => code::RMS_NORM,
+            Op::LayerNorm { .. } => code::LAYER_NORM,
             Op::Quant { .. } => code::QUANT,
             Op::Linear { .. } => code::LINEAR,
             Op::Rope { .. } => code::ROPE,
             Op::KvAppend { .. } => code::KV_APPEND,
             Op::Attention { .. } => code::ATTENTION,
             Op::Glu { .. } => code::GLU,
+            Op::Act { .. } => code::ACT,
             Op::Add => code::ADD,
             Op::Out => code::OUT,
+            Op::Pool { .. } => code::POOL,
+            Op::Emit => code::EMIT,
             Op::Sample { .. } => code::SAMPLE,
         }
     }
@@ -77,7 +91,28 @@ impl Op {
     fn words(&self) -> ([u32; 4], Vec<u32>) {
         let one = |t: u32| [t, NONE, NONE, NONE];
         match self {
-            Op::Embed { weight, f_out } => (weight_words(weight), vec![u32::from(*f_out)]),
+            Op::Embed { weight, f_out } | Op::PosEmbed { weight, f_out } => {
+                (weight_words(weight), vec![u32::from(*f_out)])
+            }
+            Op::LayerNorm {
+                gain,
+                bias,
+                gain_f,
+                eps,
+                group,
+                f_in,
+                f_out,
+            } => (
+                [*gain, NONE, NONE, *bias],
+                vec![
+                    i32::from(*gain_f) as u32,
+                    *eps as u32,
+                    (*eps >> 32) as u32,
+                    *group,
+                    u32::from(*f_in),
+                    u32::from(*f_out),
+                ],
+            ),
             Op::RmsNorm {
                 gain,
                 gain_f,
@@ -151,7 +186,7 @@ impl Op {
                     u32::from(*f_out),
                 ],
             ),
-            Op::Glu { act, f } => {
+            Op::Glu { act, f } | Op::Act { act, f } => {
                 let act = match act {
                     Activation::Silu => 0,
                     Activation::GeluTanh => 1,
@@ -159,7 +194,14 @@ impl Op {
                 };
                 ([NONE; 4], vec![act, u32::from(*f)])
             }
-            Op::Add | Op::Out => ([NONE; 4], vec![]),
+            Op::Add | Op::Out | Op::Emit => ([NONE; 4], vec![]),
+            Op::Pool { how } => {
+                let how = match how {
+                    Pooling::Mean => 0,
+                    Pooling::First => 1,
+                };
+                ([NONE; 4], vec![how])
+            }
             Op::Sample { f } => ([NONE; 4], vec![u32::from(*f)]),
         }
     }
@@ -229,21 +271,37 @@ impl Site {
     }
 }
 
+/// A tensor that the op cannot do without.
+fn tensor(name: &str, word: u32) -> Result<u32, KernelError> {
+    some(word).ok_or_else(|| bad(format!("{name} is missing")))
+}
+
+fn activation(word: u32) -> Result<Activation, KernelError> {
+    match word {
+        0 => Ok(Activation::Silu),
+        1 => Ok(Activation::GeluTanh),
+        2 => Ok(Activation::GeluErf),
+        other => Err(bad(format!("unknown activation {other}"))),
+    }
+}
+
 fn op(words: &[u32; SITE_LEN / 4]) -> Result<Op, KernelError> {
     let p = &words[10..];
-    let weight = Weight {
-        q: words[6],
-        scale: words[7],
-        mult: some(words[8]),
-        bias: some(words[9]),
+    let weight = || -> Result<Weight, KernelError> {
+        Ok(Weight {
+            q: tensor("weight", words[6])?,
+            scale: tensor("scale", words[7])?,
+            mult: some(words[8]),
+            bias: some(words[9]),
+        })
     };
     Ok(match words[0] {
         code::EMBED => Op::Embed {
-            weight,
+            weight: weight()?,
             f_out: narrow("f_out", p[0])?,
         },
         code::RMS_NORM => Op::RmsNorm {
-            gain: words[6],
+            gain: tensor("gain", words[6])?,
             gain_f: narrow_signed("gain_f", p[0])?,
             eps: u64::from(p[1]) | u64::from(p[2]) << 32,
             group: p[3],
@@ -257,14 +315,14 @@ fn op(words: &[u32; SITE_LEN / 4]) -> Result<Op, KernelError> {
             f_in: narrow("f_in", p[3])?,
         },
         code::LINEAR => Op::Linear {
-            weight,
+            weight: weight()?,
             n: p[0],
             k: p[1],
             k_segments: narrow("k_segments", p[2])?,
             f_out: narrow("f_out", p[3])?,
         },
         code::ROPE => Op::Rope {
-            table: words[6],
+            table: tensor("table", words[6])?,
             head_dim: p[0],
             style: match p[1] {
                 0 => RopeStyle::Interleaved,
@@ -288,14 +346,34 @@ fn op(words: &[u32; SITE_LEN / 4]) -> Result<Op, KernelError> {
             f_out: narrow("f_out", p[8])?,
         },
         code::GLU => Op::Glu {
-            act: match p[0] {
-                0 => Activation::Silu,
-                1 => Activation::GeluTanh,
-                2 => Activation::GeluErf,
-                other => return Err(bad(format!("unknown activation {other}"))),
-            },
+            act: activation(p[0])?,
             f: narrow("f", p[1])?,
         },
+        code::ACT => Op::Act {
+            act: activation(p[0])?,
+            f: narrow("f", p[1])?,
+        },
+        code::POS_EMBED => Op::PosEmbed {
+            weight: weight()?,
+            f_out: narrow("f_out", p[0])?,
+        },
+        code::LAYER_NORM => Op::LayerNorm {
+            gain: tensor("gain", words[6])?,
+            bias: tensor("bias", words[9])?,
+            gain_f: narrow_signed("gain_f", p[0])?,
+            eps: u64::from(p[1]) | u64::from(p[2]) << 32,
+            group: p[3],
+            f_in: narrow("f_in", p[4])?,
+            f_out: narrow("f_out", p[5])?,
+        },
+        code::POOL => Op::Pool {
+            how: match p[0] {
+                0 => Pooling::Mean,
+                1 => Pooling::First,
+                other => return Err(bad(format!("unknown pooling {other}"))),
+            },
+        },
+        code::EMIT => Op::Emit,
         code::ADD => Op::Add,
         code::OUT => Op::Out,
         code::SAMPLE => Op::Sample {
@@ -399,8 +477,33 @@ mod tests {
                 act: [Activation::Silu, Activation::GeluTanh, Activation::GeluErf][a],
                 f
             }),
+            (0usize..3, any::<u8>()).prop_map(|(a, f)| Op::Act {
+                act: [Activation::Silu, Activation::GeluTanh, Activation::GeluErf][a],
+                f
+            }),
+            (weight(), any::<u8>()).prop_map(|(weight, f_out)| Op::PosEmbed { weight, f_out }),
+            (
+                tensor(),
+                tensor(),
+                any::<i8>(),
+                any::<u64>(),
+                any::<u32>(),
+                any::<u8>(),
+                any::<u8>()
+            )
+                .prop_map(|(gain, bias, gain_f, eps, group, f_in, f_out)| Op::LayerNorm {
+                    gain,
+                    bias,
+                    gain_f,
+                    eps,
+                    group,
+                    f_in,
+                    f_out
+                }),
+            prop_oneof![Just(Pooling::Mean), Just(Pooling::First)].prop_map(|how| Op::Pool { how }),
             Just(Op::Add),
             Just(Op::Out),
+            Just(Op::Emit),
             any::<u8>().prop_map(|f| Op::Sample { f }),
         ]
     }
@@ -439,6 +542,9 @@ mod tests {
         for (word, value) in [
             (0, code::SOFT_CAP),
             (0, code::LAYER_NORM),
+            (0, code::RMS_NORM),
+            (0, code::LINEAR),
+            (0, code::EMIT + 1),
             (0, 0),
             (10, 1),
             (25, 1),

@@ -5,7 +5,8 @@ use crate::{program::SiteId, rows::Hash};
 
 /// Receives a sequence's commitments in order. Positions count from 0 over prompt and output.
 pub trait Trace: Send {
-    /// `bodies[i]` is the body root (see [`crate::rows`]) of position `first + i`.
+    /// `bodies[i]` is the body root (see [`crate::rows`]) of position `first + i`; of layer `first + i` for a
+    /// bidirectional program, whose first wrong value is not in its first wrong token.
     fn bodies(&mut self, first: u32, bodies: &[Hash]);
 
     /// The token sampled from position `pos` (it becomes the input of `pos + 1`).

@@ -1,10 +1,11 @@
 //! Model packs: import, tokenizer, and the transformer as a program over kernels.
 //!
-//! A [`pack::Pack`] is a model in one canonical file; [`import`] makes one from GGUF, [`synthetic`] from a
-//! seed. [`engine::Engine`] drives a device's runner over it: prompts in, ids and commitments out. The only
-//! floats here are in `import` and never reach an answer.
+//! A [`pack::Pack`] is a model in one canonical file; [`import`] makes one from GGUF or an encoder's
+//! safetensors, [`synthetic`] from a seed. [`engine::Engine`] drives a device's runner over it: prompts in, ids
+//! (or an encoder's row) and commitments out. The only floats here are in `import` and never reach an answer.
 
 pub mod arch;
+pub mod encoder;
 pub mod engine;
 pub mod import;
 pub mod pack;

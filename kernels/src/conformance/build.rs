@@ -179,6 +179,59 @@ impl Builder {
         self.site(None, Op::Embed { weight, f_out }, &[])
     }
 
+    /// An embedding of positions, as large as [`Builder::embed`]'s.
+    pub fn pos_embed(&mut self, f_out: u8, size: i64) -> SiteId {
+        let (context, d) = (self.program.context as usize, self.program.d_model as usize);
+        let weight = self.weight(context, d, false, false, size + i64::from(d.ilog2()) / 2);
+        self.site(None, Op::PosEmbed { weight, f_out }, &[])
+    }
+
+    /// A layer norm with gains of about 1 and biases of as much.
+    pub fn layer_norm(
+        &mut self,
+        layer: impl Into<Option<u32>>,
+        input: SiteId,
+        group: usize,
+        f_in: u8,
+    ) -> SiteId {
+        // The RMS norm's draws, then a bias.
+        let id = self.norm(layer, input, group, f_in);
+        let hostile = self.wild == Wild::Hostile;
+        let biases = (0..group)
+            .flat_map(|_| {
+                let b = self.rng.range(-(1 << 16), 1 << 16) as i32;
+                if hostile {
+                    self.rng.pick(&[b, 0, i32::MAX, i32::MIN])
+                } else {
+                    b
+                }
+                .to_le_bytes()
+            })
+            .collect();
+        let bias = self.tensor(DType::I32, 1, group, biases);
+        let op = &mut self.program.sites[id as usize].op;
+        if let Op::RmsNorm {
+            gain,
+            gain_f,
+            eps,
+            group,
+            f_in,
+            f_out,
+        } = *op
+        {
+            *op = Op::LayerNorm {
+                gain,
+                bias,
+                gain_f,
+                eps,
+                group,
+                f_in,
+                f_out,
+            };
+        }
+        id
+    }
+
     /// A quantisation.
     pub fn quant(
         &mut self,

@@ -33,6 +33,7 @@ pub fn all() -> Vec<Case> {
     elementwise(&mut cases);
     attentions(&mut cases);
     cases.extend(models());
+    cases.extend(super::encoder::encoders());
     cases
 }
 
@@ -125,6 +126,10 @@ fn norms(cases: &mut Vec<Case>) {
             cases.push(one(name, cols, wild, |b, h| {
                 b.norm(0, h, group, 16);
             }));
+            let name = format!("layer norm of {cols} in groups of {group}, {wild:?}");
+            cases.push(one(name, cols, wild, |b, h| {
+                b.layer_norm(0, h, group, 16);
+            }));
         }
     }
 }
@@ -135,6 +140,9 @@ fn elementwise(cases: &mut Vec<Case>) {
             for f in [0, 12, 16, 30] {
                 cases.push(one(format!("glu {act:?} in Q{f}, {wild:?}"), 77, wild, |b, h| {
                     b.site(0, Op::Glu { act, f }, &[h, h]);
+                }));
+                cases.push(one(format!("act {act:?} in Q{f}, {wild:?}"), 77, wild, |b, h| {
+                    b.site(0, Op::Act { act, f }, &[h]);
                 }));
             }
         }
@@ -156,6 +164,9 @@ fn elementwise(cases: &mut Vec<Case>) {
                 }));
             }
         }
+        cases.push(one(format!("positions, {wild:?}"), 65, wild, |b, _| {
+            b.pos_embed(16, 1);
+        }));
         cases.push(one(format!("add, {wild:?}"), 65, wild, |b, h| {
             let twice = b.site(0, Op::Add, &[h, h]);
             b.site(0, Op::Add, &[twice, h]);

@@ -94,6 +94,7 @@ struct Outcome {
 /// Three sequences of lengths around common tiles (one nearly fills a long context), greedy and random.
 fn inputs(case: &Case) -> Vec<Input> {
     let samples = matches!(case.program.sites.last().map(|s| &s.op), Some(Op::Sample { .. }));
+    let emits = u32::from(case.program.emits().is_some());
     let mut rng = super::build::Rng::new(&case.name);
     let longest = if case.program.context > 48 {
         case.program.context as usize - 9
@@ -107,7 +108,7 @@ fn inputs(case: &Case) -> Vec<Input> {
             tokens: (0..len)
                 .map(|_| rng.range(0, i64::from(case.program.vocab) - 1) as u32)
                 .collect(),
-            sample: if samples { (len as u32).min(5) } else { 0 },
+            sample: if samples { (len as u32).min(5) } else { emits },
             sampler: if i == 1 {
                 Sampler::Random {
                     temperature_q16: 80_000,
@@ -133,11 +134,7 @@ pub fn check_case(device: &dyn Device, case: &Case) -> Result<(), Mismatch> {
         .map_err(failed)?;
     let mut got = device.load(case.program.clone(), &case.tensors).map_err(failed)?;
     let inputs = inputs(case);
-    let bidirectional = case
-        .program
-        .sites
-        .iter()
-        .any(|s| matches!(s.op, Op::Attention { causal: false, .. }));
+    let bidirectional = case.program.is_bidirectional();
     let mut reference = vec![];
     for input in &inputs {
         let (mut seen, mut shown) = (Recorder::default(), Recorder::default());

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod cases;
 pub mod check;
+mod encoder;
 
 use crate::Device;
 

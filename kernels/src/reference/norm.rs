@@ -32,7 +32,12 @@ pub fn sum_squares(h: &[i32], shift: i32) -> u64 {
 
 /// R3 to R5: from the sum of squares of `d` elements to the multiplier.
 pub fn group_norm(sum: u64, d: usize, eps: u64, shift: i32) -> GroupNorm {
-    let eps = ((d as u128 * u128::from(eps)) >> (2 * shift)).min(1 << 62) as u64;
+    multiplier(sum, d, d as u128 * u128::from(eps), shift)
+}
+
+/// R3 to R5 where `eps` is for all `d` elements together, below 2^126.
+pub(super) fn multiplier(sum: u64, d: usize, eps: u128, shift: i32) -> GroupNorm {
+    let eps = (eps >> (2 * shift)).min(1 << 62) as u64;
     let ss = sum.saturating_add(eps).max(1);
     let up = 62 - bitlen(ss);
     let up = up - (up & 1);

@@ -32,6 +32,12 @@ pub enum EngineError {
         /// The vocabulary.
         vocab: u32,
     },
+    /// A generating job for a model that samples nothing.
+    #[error("the model is an encoder: it gives one row for a text and generates nothing; ask it to embed")]
+    NotADecoder,
+    /// An embedding job for a model that puts out no row.
+    #[error("the model generates text and puts out no row; embedding needs an encoder such as MiniLM")]
+    NotAnEncoder,
     /// The device.
     #[error(transparent)]
     Kernel(#[from] KernelError),

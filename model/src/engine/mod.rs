@@ -168,6 +168,26 @@ impl Engine {
         result
     }
 
+    /// Runs an encoder over `input_ids` and gives its output row, int32 elements with the fraction bits of
+    /// [`crate::encoder::F_ENCODER`]. The trace hears a root a layer.
+    pub fn embed(&mut self, input_ids: &[u32], trace: &mut dyn Trace) -> Result<Vec<i32>, EngineError> {
+        sequence::check_encoder(&self.program, input_ids)?;
+        let seq = self.runner.open(sequence::positions(input_ids))?;
+        let step = SeqStep {
+            seq,
+            tokens: input_ids,
+            sample: 1,
+            sampler: &Sampler::Greedy,
+        };
+        let result = (|| {
+            let words = self.runner.step(&[step], None)?.concat();
+            sequence::commit(self.runner.as_mut(), seq, true, trace)?;
+            Ok(words.iter().map(|w| w.cast_signed()).collect())
+        })();
+        self.runner.close(seq);
+        result
+    }
+
     /// Starts a batch of jobs on this engine.
     pub fn batch(&mut self) -> Batch<'_> {
         Batch::new(self.runner.as_mut(), Arc::clone(&self.program))

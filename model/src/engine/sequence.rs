@@ -17,11 +17,27 @@ pub(super) struct Sequence {
 
 /// Refuses what cannot run: `new` ids are wanted after the prompt; `output` are ids to check beside it.
 pub(super) fn check(program: &Program, input: &[u32], new: usize, output: &[u32]) -> Result<(), EngineError> {
+    if program.emits().is_some() {
+        return Err(EngineError::NotADecoder);
+    }
+    if new == 0 && !input.is_empty() {
+        return Err(EngineError::NothingAsked);
+    }
+    within(program, input, new, output)
+}
+
+/// An encoder's input.
+pub(super) fn check_encoder(program: &Program, input: &[u32]) -> Result<(), EngineError> {
+    if program.emits().is_none() {
+        return Err(EngineError::NotAnEncoder);
+    }
+    within(program, input, 0, &[])
+}
+
+/// Ids that fit the context and the vocabulary, at least one of them.
+fn within(program: &Program, input: &[u32], new: usize, output: &[u32]) -> Result<(), EngineError> {
     if input.is_empty() {
         return Err(EngineError::EmptyInput);
-    }
-    if new == 0 {
-        return Err(EngineError::NothingAsked);
     }
     if input.len() as u64 + new as u64 > u64::from(program.context) {
         return Err(EngineError::ContextOverflow {

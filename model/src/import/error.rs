@@ -25,6 +25,22 @@ pub enum ImportError {
         /// The reader's words.
         why: String,
     },
+    /// The file is no safetensors file that can be read.
+    #[error("{path}: not a readable safetensors file: {why}")]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A model folder's JSON cannot be read.
+    #[error("{path}: {why}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The file ends inside a tensor.
     #[error(
         "{path}: truncated: tensor {tensor} needs bytes up to {want}, the file has {have}; fetch it again"

@@ -1,6 +1,7 @@
 //! Imports a GGUF file into a pack: the one place where a model's floats become integers. The same file
 //! gives the same `model_root` on every machine and thread count (PROTOCOL rule 10).
 
+mod bert;
 mod dequant;
 mod error;
 mod fold;
@@ -8,6 +9,7 @@ mod gguf;
 mod gguf_header;
 pub(crate) mod number;
 mod rope;
+mod safetensors;
 mod special;
 mod weights;
 
@@ -69,6 +71,24 @@ pub fn import_gguf(
             why: e.to_string(),
         })?;
     pool.install(|| import(&Gguf::open(gguf)?, pack, options, progress))
+}
+
+/// Reads an encoder's folder (`config.json`, `model.safetensors`, `tokenizer.json`) and writes `pack` (atomically).
+/// `progress` hears (tensor rows done, rows in all). Memory: the largest weight as integers.
+pub fn import_encoder(
+    folder: &Path,
+    pack: &Path,
+    options: &ImportOptions,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<Imported, ImportError> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .build()
+        .map_err(|e| ImportError::Threads {
+            threads: options.threads,
+            why: e.to_string(),
+        })?;
+    pool.install(|| bert::import(folder, pack, options, progress))
 }
 
 fn import(

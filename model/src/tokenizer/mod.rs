@@ -103,6 +103,13 @@ impl Tokenizer {
         }
     }
 
+    /// A text for an encoder: its ids between the tokens that begin and end a sequence.
+    pub fn sentence(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let mut ids = self.encode(text)?;
+        ids.extend(self.special.eos);
+        Ok(ids)
+    }
+
     /// Whether the pack has a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()

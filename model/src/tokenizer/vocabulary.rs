@@ -5,15 +5,16 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use tokenizers::{
-    AddedToken, DecoderWrapper, Tokenizer as Engine,
+    AddedToken, DecoderWrapper, ModelWrapper, Tokenizer as Engine,
     decoders::{
         byte_fallback::ByteFallback, byte_level::ByteLevel as ByteDecoder, fuse::Fuse,
-        sequence::Sequence as Decoders, strip::Strip,
+        sequence::Sequence as Decoders, strip::Strip, wordpiece::WordPiece as WordPieceDecoder,
     },
-    models::bpe::BPE,
-    normalizers::{NFC, Prepend, Replace, Sequence as Normalizers},
+    models::{bpe::BPE, wordpiece::WordPiece},
+    normalizers::{BertNormalizer, NFC, Prepend, Replace, Sequence as Normalizers},
     pre_tokenizers::{
         PreTokenizerWrapper,
+        bert::BertPreTokenizer,
         byte_level::ByteLevel,
         sequence::Sequence,
         split::{Split, SplitPattern},
@@ -41,6 +42,10 @@ pub enum Kind {
     Spm,
     /// A token a byte: ids 0 to 255. Synthetic packs.
     Bytes,
+    /// WordPiece over lower-cased text without accents (BERT uncased, MiniLM).
+    WordPieceUncased,
+    /// WordPiece over text as it is (BERT cased).
+    WordPieceCased,
 }
 
 impl Kind {
@@ -166,6 +171,34 @@ impl Vocabulary {
             // Some files pad with repeated names; the first id keeps the name.
             ids.entry(token.clone()).or_insert(id);
         }
+        let model = match self.kind {
+            Kind::WordPieceUncased | Kind::WordPieceCased => self.word_pieces(ids)?,
+            _ => self.bpe(ids)?,
+        };
+        let mut engine = Engine::new(model);
+        self.rules(&mut engine).map_err(|e| bad(e.to_string()))?;
+        let mut added = |wanted: TokenType, special: bool| {
+            let tokens: Vec<AddedToken> = self
+                .tokens
+                .iter()
+                .zip(&self.types)
+                .filter(|(name, t)| **t == wanted && !name.is_empty())
+                .map(|(name, _)| AddedToken::from(name.clone(), special).normalized(false))
+                .collect();
+            if special {
+                engine.add_special_tokens(tokens)
+            } else {
+                engine.add_tokens(tokens)
+            }
+        };
+        added(TokenType::Control, true).map_err(|e| bad(e.to_string()))?;
+        added(TokenType::UserDefined, false).map_err(|e| bad(e.to_string()))?;
+        Ok(engine)
+    }
+
+    /// Byte-pair merges.
+    fn bpe(&self, ids: HashMap<String, u32>) -> Result<ModelWrapper, TokenizerError> {
+        let bad = |why: String| TokenizerError::Build(why);
         let merges = match self.kind {
             Kind::Bytes => Vec::new(),
             Kind::Spm => self.spm_merges(&ids)?,
@@ -187,25 +220,22 @@ impl Vocabulary {
                 .ok_or_else(|| bad(format!("unknown token {unknown} is out of range")))?;
             builder = builder.unk_token(name.clone());
         }
-        let mut engine = Engine::new(builder.build().map_err(|e| bad(e.to_string()))?);
-        self.rules(&mut engine).map_err(|e| bad(e.to_string()))?;
-        let mut added = |wanted: TokenType, special: bool| {
-            let tokens: Vec<AddedToken> = self
-                .tokens
-                .iter()
-                .zip(&self.types)
-                .filter(|(name, t)| **t == wanted && !name.is_empty())
-                .map(|(name, _)| AddedToken::from(name.clone(), special).normalized(false))
-                .collect();
-            if special {
-                engine.add_special_tokens(tokens)
-            } else {
-                engine.add_tokens(tokens)
-            }
-        };
-        added(TokenType::Control, true).map_err(|e| bad(e.to_string()))?;
-        added(TokenType::UserDefined, false).map_err(|e| bad(e.to_string()))?;
-        Ok(engine)
+        Ok(builder.build().map_err(|e| bad(e.to_string()))?.into())
+    }
+
+    /// Longest pieces first; what has none is the unknown token.
+    fn word_pieces(&self, ids: HashMap<String, u32>) -> Result<ModelWrapper, TokenizerError> {
+        let unknown = self.unknown.and_then(|id| self.tokens.get(id as usize));
+        let unknown =
+            unknown.ok_or_else(|| TokenizerError::Build("WordPiece needs an unknown token".into()))?;
+        let model = WordPiece::builder()
+            .vocab(ids.into_iter().collect::<tokenizers::models::bpe::Vocab>())
+            .unk_token(unknown.clone())
+            .continuing_subword_prefix("##".into())
+            .max_input_chars_per_word(100)
+            .build()
+            .map_err(|e| TokenizerError::Build(e.to_string()))?;
+        Ok(model.into())
     }
 
     fn rules(&self, engine: &mut Engine) -> tokenizers::Result<()> {
@@ -234,6 +264,14 @@ impl Vocabulary {
                 bytes(),
             ],
             Kind::Bytes => vec![bytes()],
+            Kind::WordPieceUncased | Kind::WordPieceCased => {
+                // Accents go with the case, as in the published tokenizers.
+                let lower = self.kind == Kind::WordPieceUncased;
+                engine.with_normalizer(Some(BertNormalizer::new(true, true, None, lower)))?;
+                engine.with_pre_tokenizer(Some(BertPreTokenizer));
+                engine.with_decoder(Some(WordPieceDecoder::new("##".into(), true)));
+                return Ok(());
+            }
             Kind::Spm => {
                 let mut steps = Vec::new();
                 if self.add_space {

@@ -1,0 +1,301 @@
+//! Encoders of the BERT family as a program: learned positions, layer norms behind each block, attention over the
+//! whole sequence, one row out. Import and tests walk the same plan, so that ids and order cannot drift apart.
+
+use bitai_kernels::{
+    Op, Program, Site, TensorId,
+    program::{Activation, Pooling, SiteId, Weight},
+};
+
+use crate::import::number;
+
+/// Fraction bits of the residual and of every other activation: layer norms keep an encoder's rows small.
+pub const F_ENCODER: u8 = 16;
+/// Most layers between committed residual rows; a shorter encoder commits its last layer.
+const CHECKPOINT_STRIDE: u32 = 16;
+
+/// What an encoder looks like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EncoderShape {
+    /// Layers.
+    pub layers: u32,
+    /// Residual width.
+    pub d_model: u32,
+    /// Heads, as many for keys and values.
+    pub heads: u32,
+    /// Inner width.
+    pub d_ff: u32,
+    /// Vocabulary.
+    pub vocab: u32,
+    /// Longest sequence: rows of the position table.
+    pub context: u32,
+    /// What the norms add to the variance.
+    pub eps: f64,
+    /// How the inner layer bends.
+    pub activation: Activation,
+    /// How rows become one.
+    pub pooling: Pooling,
+    /// Activation planes: 2 = A16, 1 = A8.
+    pub planes: u8,
+}
+
+/// One tensor or one weight's tensors, in pack order; names are the source's (`encoder.layer.0.output.dense`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EncoderPart {
+    /// A weight: `.q`, `.scale`, then `.mult` and `.bias` where present.
+    Weight {
+        /// Name without suffix.
+        name: String,
+        /// Rows.
+        n: u32,
+        /// Elements a row.
+        k: u32,
+        /// Whether it has a multiplier for every 32 weights.
+        grouped: bool,
+        /// Whether it has a bias.
+        bias: bool,
+    },
+    /// `I32 [1, d_model]` gains of a layer norm, then `I32 [1, d_model]` biases.
+    Norm {
+        /// Name without suffix.
+        name: String,
+    },
+    /// `I32 [1, d_model]`: all ones over the root of the width, which makes the output row a unit vector.
+    UnitGain,
+}
+
+/// A program and the tensors that it names, in order of id.
+#[derive(Debug, Clone)]
+pub struct EncoderPlan {
+    /// What runs.
+    pub program: Program,
+    /// What to write.
+    pub parts: Vec<EncoderPart>,
+}
+
+/// The gain that makes a row of `d` elements a unit vector: a real number as 22-bit integer and fraction bits.
+pub(crate) fn unit_gain(d: u32) -> (Vec<i32>, i8) {
+    let (ints, f) = number::gains(&vec![1.0 / f64::from(d).sqrt(); d as usize]);
+    // number::gains keeps f within +-97.
+    (ints, f as i8)
+}
+
+/// The plan of a model; `gain_f` gives the fraction bits of the norm of that name.
+pub fn plan(shape: &EncoderShape, gain_f: &dyn Fn(&str) -> i8) -> EncoderPlan {
+    let mut b = Builder {
+        shape,
+        gain_f,
+        sites: vec![],
+        parts: vec![],
+        next_tensor: 0,
+        layer: None,
+    };
+    let d = shape.d_model;
+    let words = b.weight("embeddings.word_embeddings", shape.vocab, d, true, false);
+    let words = b.site(
+        Op::Embed {
+            weight: words,
+            f_out: F_ENCODER,
+        },
+        &[],
+    );
+    let positions = b.weight("embeddings.position_embeddings", shape.context, d, true, false);
+    let positions = b.site(
+        Op::PosEmbed {
+            weight: positions,
+            f_out: F_ENCODER,
+        },
+        &[],
+    );
+    let sum = b.site(Op::Add, &[words, positions]);
+    let mut h = b.norm("embeddings.LayerNorm", sum);
+    for l in 0..shape.layers {
+        b.layer = Some(l);
+        h = b.layer(l, h);
+        b.site(Op::Out, &[h]);
+    }
+    b.layer = None;
+    let pooled = b.site(Op::Pool { how: shape.pooling }, &[h]);
+    b.parts.push(EncoderPart::UnitGain);
+    let unit = Op::RmsNorm {
+        gain: b.tensor(),
+        gain_f: unit_gain(d).1,
+        eps: 0,
+        group: d,
+        f_in: F_ENCODER,
+        f_out: F_ENCODER,
+    };
+    let unit = b.site(unit, &[pooled]);
+    b.site(Op::Emit, &[unit]);
+    EncoderPlan {
+        program: Program {
+            layers: shape.layers,
+            d_model: d,
+            vocab: shape.vocab,
+            context: shape.context,
+            kv_heads: shape.heads,
+            head_dim: d / shape.heads,
+            checkpoint_stride: CHECKPOINT_STRIDE.min(shape.layers),
+            sites: b.sites,
+        },
+        parts: b.parts,
+    }
+}
+
+struct Builder<'a> {
+    shape: &'a EncoderShape,
+    gain_f: &'a dyn Fn(&str) -> i8,
+    sites: Vec<Site>,
+    parts: Vec<EncoderPart>,
+    next_tensor: TensorId,
+    layer: Option<u32>,
+}
+
+impl Builder<'_> {
+    fn site(&mut self, op: Op, inputs: &[SiteId]) -> SiteId {
+        self.sites.push(Site {
+            layer: self.layer,
+            op,
+            inputs: inputs.to_vec(),
+        });
+        // A program has a few thousand sites.
+        (self.sites.len() - 1) as SiteId
+    }
+
+    fn tensor(&mut self) -> TensorId {
+        self.next_tensor += 1;
+        self.next_tensor - 1
+    }
+
+    /// Tables and not the body are grouped, as in profile A of decoders.
+    fn weight(&mut self, name: &str, n: u32, k: u32, table: bool, bias: bool) -> Weight {
+        let grouped = table && (k as usize).is_multiple_of(number::GROUP);
+        self.parts.push(EncoderPart::Weight {
+            name: name.into(),
+            n,
+            k,
+            grouped,
+            bias,
+        });
+        Weight {
+            q: self.tensor(),
+            scale: self.tensor(),
+            mult: grouped.then(|| self.tensor()),
+            bias: bias.then(|| self.tensor()),
+        }
+    }
+
+    fn linear(&mut self, name: &str, n: u32, k: u32, input: SiteId) -> SiteId {
+        let op = Op::Linear {
+            weight: self.weight(name, n, k, false, true),
+            n,
+            k,
+            k_segments: 1,
+            f_out: F_ENCODER,
+        };
+        self.site(op, &[input])
+    }
+
+    fn quant(&mut self, planes: u8, group: u32, input: SiteId) -> SiteId {
+        let op = Op::Quant {
+            planes,
+            wht: 0,
+            group,
+            f_in: F_ENCODER,
+        };
+        self.site(op, &[input])
+    }
+
+    fn norm(&mut self, name: &str, input: SiteId) -> SiteId {
+        self.parts.push(EncoderPart::Norm { name: name.into() });
+        let op = Op::LayerNorm {
+            gain: self.tensor(),
+            bias: self.tensor(),
+            gain_f: (self.gain_f)(name),
+            // eps is below 1 and the product below 2^32.
+            eps: (self.shape.eps * number::pow2(2 * i32::from(F_ENCODER))).round_ties_even() as u64,
+            group: self.shape.d_model,
+            f_in: F_ENCODER,
+            f_out: F_ENCODER,
+        };
+        self.site(op, &[input])
+    }
+
+    fn layer(&mut self, l: u32, h: SiteId) -> SiteId {
+        let (d, ff, heads, planes) = (
+            self.shape.d_model,
+            self.shape.d_ff,
+            self.shape.heads,
+            self.shape.planes,
+        );
+        let hd = d / heads;
+        let name = |what: &str| format!("encoder.layer.{l}.{what}");
+        let x = self.quant(planes, d, h);
+        let mut project = |what: &str| {
+            let y = self.linear(&name(&format!("attention.self.{what}")), d, d, x);
+            self.quant(1, hd, y)
+        };
+        let (q, k, v) = (project("query"), project("key"), project("value"));
+        let kv = self.site(Op::KvAppend { heads, head_dim: hd }, &[k, v]);
+        let (scale_m, scale_e) = number::scale(core::f64::consts::LOG2_E / f64::from(hd).sqrt());
+        let attention = Op::Attention {
+            heads,
+            kv_heads: heads,
+            head_dim: hd,
+            scale_m,
+            scale_e,
+            p_bits: if self.shape.context > 4096 { 23 } else { 15 },
+            window: 0,
+            causal: false,
+            f_out: F_ENCODER,
+        };
+        let a = self.site(attention, &[q, kv]);
+        let a = self.quant(planes, d, a);
+        let a = self.linear(&name("attention.output.dense"), d, d, a);
+        let sum = self.site(Op::Add, &[h, a]);
+        let h = self.norm(&name("attention.output.LayerNorm"), sum);
+        let x = self.quant(planes, d, h);
+        let x = self.linear(&name("intermediate.dense"), ff, d, x);
+        let act = Op::Act {
+            act: self.shape.activation,
+            f: F_ENCODER,
+        };
+        let x = self.site(act, &[x]);
+        let x = self.quant(planes, ff, x);
+        let x = self.linear(&name("output.dense"), d, ff, x);
+        let sum = self.site(Op::Add, &[h, x]);
+        self.norm(&name("output.LayerNorm"), sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_well_formed_and_emits_a_row() {
+        let shape = EncoderShape {
+            layers: 3,
+            d_model: 96,
+            heads: 3,
+            d_ff: 128,
+            vocab: 50,
+            context: 64,
+            eps: 1e-12,
+            activation: Activation::GeluErf,
+            pooling: Pooling::Mean,
+            planes: 2,
+        };
+        let plan = plan(&shape, &|_| 20);
+        plan.program.validate().unwrap();
+        assert_eq!(plan.program.emits(), Some(96));
+        assert!(plan.program.is_bidirectional());
+        assert_eq!(plan.program.checkpoints(), [2]);
+    }
+
+    #[test]
+    fn the_unit_gain_is_one_over_the_root() {
+        let (ints, f) = unit_gain(384);
+        let value = f64::from(ints[0]) * number::pow2(-i32::from(f));
+        assert!((value * 384f64.sqrt() - 1.0).abs() < 1e-6);
+    }
+}
