@@ -3,17 +3,17 @@
 use anyhow::{Context, ensure};
 use bitai_model::tokenizer::Tokenizer;
 
-/// Cuts verse references (`Ge1:1 ...`) and joins the lines.
-pub fn clean(text: &str) -> String {
-    let verse = |line: &str| -> bool {
-        let word = line.split(' ').next().unwrap_or_default();
-        word.contains(':') && word.ends_with(|c: char| c.is_ascii_digit())
-    };
-    let lines = text.lines().map(|line| match line.split_once(' ') {
-        Some((_, rest)) if verse(line) => rest,
+/// A line without its verse reference (`Ge1:1 ...`).
+pub fn verse(line: &str) -> &str {
+    match line.split_once(' ') {
+        Some((word, rest)) if word.contains(':') && word.ends_with(|c: char| c.is_ascii_digit()) => rest,
         _ => line,
-    });
-    lines.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Cuts verse references and joins the lines.
+pub fn clean(text: &str) -> String {
+    text.lines().map(verse).collect::<Vec<_>>().join(" ")
 }
 
 /// `count` windows of `len` ids, each from the first sentence after its place in the text.

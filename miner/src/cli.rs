@@ -53,9 +53,9 @@ pub enum Command {
 /// `models ...`
 #[derive(Debug, Subcommand)]
 pub enum ModelsCommand {
-    /// Turn a GGUF file into a model pack
+    /// Turn a GGUF file, or an encoder's folder, into a model pack
     Import {
-        /// The GGUF file
+        /// The GGUF file; for an encoder the folder with config.json, model.safetensors and tokenizer.json
         file: PathBuf,
         /// Numeric profile
         #[arg(long, value_enum, default_value_t = Profile::A)]
@@ -173,6 +173,9 @@ pub fn q16(text: &str) -> Result<u32, String> {
 pub struct InferArgs {
     /// The prompt
     pub prompt: String,
+    /// Turn the prompt into an embedding; the model must be an encoder
+    #[arg(long, conflicts_with = "out")]
+    pub embed: bool,
     /// Name or root of the model
     #[arg(long, env = "BITAI_MODEL")]
     pub model: Option<String>,

@@ -35,6 +35,7 @@ pub fn engine_failure(error: EngineError) -> Failure {
             context,
         }),
         EngineError::IdOutOfRange { id, vocab, .. } => Failure::Job(JobError::IdOutOfRange { id, vocab }),
+        e @ (EngineError::NotADecoder | EngineError::NotAnEncoder) => Failure::Usage(e.to_string()),
         EngineError::Kernel(e) => Failure::Device(e.to_string()),
     }
 }

@@ -87,6 +87,9 @@ impl Printer<'_> {
 pub fn run(data: &DataDir, layers: &Layers, args: &InferArgs) -> Result<(), Failure> {
     let (model, pack) = models::open(data, args.model.as_deref())?;
     let tokenizer = models::tokenizer(&pack)?;
+    if args.embed {
+        return crate::embed::run(&model, &pack, &tokenizer, layers, args);
+    }
     let job = job(&tokenizer, model.model_root, &args.prompt, &args.sampling)?;
     // Refused before the model is loaded: the context is in the manifest.
     job.check(model.vocab, model.context)?;

@@ -8,7 +8,7 @@ use std::{
 use alloy_primitives::B256;
 use bitai_contracts::ModelKey;
 use bitai_model::{
-    import::{ImportOptions, import_gguf},
+    import::{ImportOptions, import_encoder, import_gguf},
     pack::{Pack, PackError, Profile as PackProfile},
     tokenizer::Tokenizer,
 };
@@ -203,7 +203,7 @@ pub fn name_of(file: &Path) -> String {
         .collect()
 }
 
-/// Imports a GGUF file.
+/// Imports a GGUF file, or an encoder's folder.
 pub fn import(
     data: &DataDir,
     file: &Path,
@@ -235,13 +235,20 @@ pub fn import(
         ..Default::default()
     };
     let bar = progress::bar(0, "importing");
-    let result = import_gguf(file, &target, &options, &mut |done, all| {
+    let mut show = |done, all| {
         bar.set_length(all);
         bar.set_position(done);
-    });
+    };
+    let result = if file.is_dir() {
+        import_encoder(file, &target, &options, &mut show)
+    } else {
+        import_gguf(file, &target, &options, &mut show)
+    };
     bar.finish_and_clear();
     result.map_err(|e| match e {
-        bitai_model::import::ImportError::Io { path, source } if path != file => Failure::disk(path, source),
+        bitai_model::import::ImportError::Io { path, source } if !path.starts_with(file) => {
+            Failure::disk(path, source)
+        }
         bitai_model::import::ImportError::Pack(e) => pack_failure(e),
         e => {
             // Some of these name the file themselves.

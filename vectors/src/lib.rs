@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod attention;
+mod encoders;
 mod rows;
 mod rowwise;
 mod sampling;
@@ -50,6 +51,7 @@ pub fn files() -> Result<Vec<File>> {
     let mut files = arithmetic::files();
     files.extend(rowwise::files());
     files.extend(attention::files());
+    files.extend(encoders::files());
     files.extend(sampling::files());
     files.extend(rows::files()?);
     files.extend(whole::files()?);

@@ -60,8 +60,8 @@ fn every_rule_of_arithmetic_has_cases_of_its_own() {
     };
     for rule in [
         "N1", "N2", "N3", "N4", "N5", "Q2", "Q3", "Q4", "Q5", "Q6", "Q7", "L1", "L2", "L3", "L4", "E1", "R1",
-        "R2", "R3", "R4", "R5", "R6", "P1", "P2", "X1", "G1", "G2", "G3", "G4", "A1", "A2", "D1", "S1", "S2",
-        "S3", "S4", "S5", "S6", "S7",
+        "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "O1", "P1", "P2", "X1", "G1", "G2", "G3", "G4", "G5",
+        "A1", "A2", "D1", "S1", "S2", "S3", "S4", "S5", "S6", "S7",
     ] {
         assert!(has(rule), "no golden vectors for rule {rule}");
     }
