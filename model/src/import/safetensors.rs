@@ -8,10 +8,7 @@ use std::{
 };
 
 use bitai_kernels::Hash;
-use safetensors::{
-    Dtype,
-    tensor::{Metadata, SafeTensors},
-};
+use safetensors::{Dtype, tensor::Metadata};
 
 use super::ImportError;
 
@@ -59,10 +56,9 @@ impl Source {
         if header > HEADER_MAX || header > len - LENGTH {
             return Err(bad(format!("a header of {header} bytes in a file of {len}")));
         }
-        let mut bytes = length.to_vec();
-        bytes.resize((LENGTH + header) as usize, 0);
-        file.read_exact(&mut bytes[LENGTH as usize..]).map_err(io)?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(e.to_string()))?;
+        let mut bytes = vec![0; header as usize];
+        file.read_exact(&mut bytes).map_err(io)?;
+        let metadata: Metadata = serde_json::from_slice(&bytes).map_err(|e| bad(format!("header: {e}")))?;
         let data = LENGTH + header;
         let source = Self {
             path: path.to_owned(),
@@ -72,7 +68,17 @@ impl Source {
             len,
         };
         for (name, info) in source.metadata.tensors() {
-            let want = data + info.data_offsets.1 as u64;
+            let elements = info.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+            let bits = elements.and_then(|n| n.checked_mul(info.dtype.bitsize()));
+            let (start, end) = info.data_offsets;
+            if bits.is_none() || end.checked_sub(start) != bits.map(|b| b.div_ceil(8)) {
+                let why = format!(
+                    "tensor {name}: bytes {start}..{end} for shape {:?} of {:?}",
+                    info.shape, info.dtype
+                );
+                return Err(bad(why));
+            }
+            let want = data.saturating_add(end as u64);
             if want > len {
                 return Err(ImportError::Truncated {
                     path: path.to_owned(),
