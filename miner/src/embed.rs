@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bitai_kernels::{Hash, Trace};
-use bitai_model::{encoder::F_ENCODER, engine::Engine, pack::Pack, tokenizer::Tokenizer};
+use bitai_model::{arch::encoder::F_ENCODER, engine::Engine, pack::Pack, tokenizer::Tokenizer};
 
 use crate::{
     cli::InferArgs,

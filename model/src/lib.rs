@@ -5,7 +5,6 @@
 //! (or an encoder's row) and commitments out. The only floats here are in `import` and never reach an answer.
 
 pub mod arch;
-pub mod encoder;
 pub mod engine;
 pub mod import;
 pub mod pack;

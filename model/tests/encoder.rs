@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Mutex};
 
 use bitai_kernels::{Device, Hash, ReferenceDevice, Trace, cpu::CpuDevice};
 use bitai_model::{
-    encoder::F_ENCODER,
+    arch::encoder::F_ENCODER,
     engine::{Engine, EngineError},
     import::{ImportError, ImportOptions, import_encoder},
     pack::{Pack, Profile},
@@ -392,7 +392,7 @@ fn rejects_jobs_of_the_other_kind_and_texts_that_do_not_fit() {
     assert!(matches!(e, Err(EngineError::NotADecoder)));
     let e = engine.embed(&[], &mut Roots::default());
     assert!(matches!(e, Err(EngineError::EmptyInput)));
-    let e = engine.embed(&vec![4; CONTEXT + 1], &mut Roots::default());
+    let e = engine.embed(&[4; CONTEXT + 1], &mut Roots::default());
     assert!(matches!(e, Err(EngineError::ContextOverflow { .. })));
     let e = engine.embed(&[2, 99], &mut Roots::default());
     assert!(matches!(e, Err(EngineError::IdOutOfRange { id: 99, at: 1, .. })));

@@ -2,6 +2,7 @@
 //! description into a program (a list of sites) and the tensors that it names. Import and synthetic packs
 //! both walk the plan, so that ids and order cannot drift apart.
 
+pub mod encoder;
 mod families;
 mod fields;
 mod gemma3;

@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Runs an encoder over `input_ids` and gives its output row, int32 elements with the fraction bits of
-    /// [`crate::encoder::F_ENCODER`]. The trace hears a root a layer.
+    /// [`crate::arch::encoder::F_ENCODER`]. The trace hears a root a layer.
     pub fn embed(&mut self, input_ids: &[u32], trace: &mut dyn Trace) -> Result<Vec<i32>, EngineError> {
         sequence::check_encoder(&self.program, input_ids)?;
         let seq = self.runner.open(sequence::positions(input_ids))?;

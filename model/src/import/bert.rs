@@ -21,7 +21,7 @@ use super::{
     safetensors::Source as Tensors,
 };
 use crate::{
-    encoder::{EncoderPart, EncoderShape, F_ENCODER, plan, unit_gain},
+    arch::encoder::{EncoderPart, EncoderShape, F_ENCODER, plan, unit_gain},
     pack::{Hyper, Info, PackFile, PackWriter, Profile, Source, Special},
     tokenizer::{Kind, TokenType, Vocabulary},
 };
