@@ -19,6 +19,7 @@ use super::{
     IMPORTER, ImportError, ImportOptions, Imported,
     number::{self, GROUP},
     safetensors::Source as Tensors,
+    weights,
 };
 use crate::{
     arch::encoder::{EncoderPart, EncoderShape, F_ENCODER, plan, unit_gain},
@@ -324,9 +325,6 @@ fn write_ints(writer: &mut PackWriter<BufWriter<File>>, name: &str, ints: &[i32]
     Ok(())
 }
 
-/// A quantised run of rows.
-type Block = (Vec<u8>, Vec<u8>, Vec<u8>);
-
 fn write_weight(
     writer: &mut PackWriter<BufWriter<File>>,
     tensors: &Tensors,
@@ -367,7 +365,7 @@ fn write_weight(
     };
     let task = (TASK / cols).max(1);
     let starts: Vec<usize> = (0..rows).step_by(task).collect();
-    let blocks: Vec<Result<Block, ImportError>> = starts
+    let blocks: Vec<Result<weights::Block, ImportError>> = starts
         .par_iter()
         .map(|&first| {
             let mut w = tensors.rows(&source, first, task.min(rows - first))?;
@@ -376,18 +374,18 @@ fn write_weight(
                     row.iter_mut().zip(&added).for_each(|(w, a)| *w += a);
                 }
             }
-            quantise(name, first, &w, cols, *grouped)
+            weights::quantise(name, *grouped, cols, first, &w)
         })
         .collect();
     let (mut q, mut scales, mut mults) = (vec![], vec![], vec![]);
     for block in blocks {
-        let (bq, bs, bm) = block?;
-        q.extend(bq);
-        scales.extend(bs);
-        mults.extend(bm);
+        let block = block?;
+        q.extend(block.q);
+        scales.extend(block.scales);
+        mults.extend(block.mult);
     }
     writer.whole(&format!("{name}.q"), DType::I8, rows, cols, &q)?;
-    writer.whole(&format!("{name}.scale"), DType::Scale, 1, rows, &scales)?;
+    weights::write_scales(writer, &format!("{name}.scale"), &scales)?;
     if *grouped {
         writer.whole(&format!("{name}.mult"), DType::U8, rows, cols / GROUP, &mults)?;
     }
@@ -396,34 +394,6 @@ fn write_weight(
         write_ints(writer, &format!("{name}.bias"), &fixed(&floats))?;
     }
     Ok(())
-}
-
-fn quantise(name: &str, first: usize, w: &[f64], cols: usize, grouped: bool) -> Result<Block, ImportError> {
-    let (mut out, mut scales, mut mults) = (Vec::with_capacity(w.len()), vec![], vec![]);
-    let mut q = vec![0i8; cols];
-    let mut mult = vec![0u8; cols / GROUP];
-    for (i, row) in w.chunks(cols).enumerate() {
-        let (m, e) = if grouped {
-            let scale = number::quantise_row_grouped(row, &mut q, &mut mult);
-            mults.extend(&mult);
-            scale
-        } else {
-            number::quantise_row(row, &mut q)
-        };
-        let reach = number::row_reach(&q, grouped.then_some(&mult));
-        if reach >= 1 << 31 {
-            return Err(ImportError::Range {
-                name: name.into(),
-                row: first + i,
-                why: format!("the accumulator could reach {reach}, the spec's bound is 2^31"),
-            });
-        }
-        scales.extend(m.to_le_bytes());
-        scales.extend(e.to_le_bytes());
-        // Two's complement bytes are the canonical form.
-        out.extend(q.iter().map(|q| q.cast_unsigned()));
-    }
-    Ok((out, scales, mults))
 }
 
 /// WordPiece of `tokenizer.json`, with the ids that begin and end a text.

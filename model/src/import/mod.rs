@@ -63,14 +63,7 @@ pub fn import_gguf(
     options: &ImportOptions,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Imported, ImportError> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads)
-        .build()
-        .map_err(|e| ImportError::Threads {
-            threads: options.threads,
-            why: e.to_string(),
-        })?;
-    pool.install(|| import(&Gguf::open(gguf)?, pack, options, progress))
+    threads(options)?.install(|| import(&Gguf::open(gguf)?, pack, options, progress))
 }
 
 /// Reads an encoder's folder (`config.json`, `model.safetensors`, `tokenizer.json`) and writes `pack` (atomically).
@@ -81,14 +74,18 @@ pub fn import_encoder(
     options: &ImportOptions,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Imported, ImportError> {
-    let pool = rayon::ThreadPoolBuilder::new()
+    threads(options)?.install(|| bert::import(folder, pack, options, progress))
+}
+
+/// The pool that an import runs on.
+fn threads(options: &ImportOptions) -> Result<rayon::ThreadPool, ImportError> {
+    rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads)
         .build()
         .map_err(|e| ImportError::Threads {
             threads: options.threads,
             why: e.to_string(),
-        })?;
-    pool.install(|| bert::import(folder, pack, options, progress))
+        })
 }
 
 fn import(

@@ -23,10 +23,10 @@ const SLAB: usize = 1 << 21;
 const TASK: usize = 1 << 17;
 
 /// A quantised run of rows.
-struct Block {
-    q: Vec<u8>,
-    scales: Vec<Scale>,
-    mult: Vec<u8>,
+pub(crate) struct Block {
+    pub(crate) q: Vec<u8>,
+    pub(crate) scales: Vec<Scale>,
+    pub(crate) mult: Vec<u8>,
 }
 
 /// Writes `<name>.q`, `.scale`, then `.mult` and `.bias` where the plan has them. `source` is the tensor's
@@ -69,7 +69,7 @@ pub(crate) fn write(
                 for row in w.chunks_mut(k) {
                     fold.right(part.role, gain, row);
                 }
-                quantise(part, at, &w)
+                quantise(&part.name, part.grouped, k, at, &w)
             })
             .collect();
         for block in blocks {
@@ -113,8 +113,14 @@ pub(crate) fn write_scales(
     Ok(())
 }
 
-fn quantise(part: &LinearPart, first: usize, w: &[f64]) -> Result<Block, ImportError> {
-    let k = part.k as usize;
+/// Rows of `k` elements, the first being row `first` of the tensor `name`, as the spec's integers.
+pub(crate) fn quantise(
+    name: &str,
+    grouped: bool,
+    k: usize,
+    first: usize,
+    w: &[f64],
+) -> Result<Block, ImportError> {
     let mut block = Block {
         q: Vec::with_capacity(w.len()),
         scales: Vec::with_capacity(w.len() / k),
@@ -123,17 +129,17 @@ fn quantise(part: &LinearPart, first: usize, w: &[f64]) -> Result<Block, ImportE
     let mut q = vec![0i8; k];
     let mut mult = vec![0u8; k / GROUP];
     for (i, row) in w.chunks(k).enumerate() {
-        let scale = if part.grouped {
+        let scale = if grouped {
             let scale = number::quantise_row_grouped(row, &mut q, &mut mult);
             block.mult.extend(&mult);
             scale
         } else {
             number::quantise_row(row, &mut q)
         };
-        let reach = number::row_reach(&q, part.grouped.then_some(&mult));
+        let reach = number::row_reach(&q, grouped.then_some(&mult));
         if reach >= 1 << 31 {
             return Err(ImportError::Range {
-                name: part.name.clone(),
+                name: name.to_owned(),
                 row: first + i,
                 why: format!("the accumulator could reach {reach}, the spec's bound is 2^31"),
             });

@@ -93,8 +93,8 @@ impl Rig {
 
     /// As a kill of the whole process: pool and all memory are gone.
     fn restart(&mut self) {
-        let placeholder = tempfile::tempdir().unwrap();
-        self.chain = Arc::new(EmbeddedRegtest::open(placeholder.path()).unwrap());
+        let aside = tempfile::tempdir().unwrap();
+        self.chain = Arc::new(EmbeddedRegtest::open(aside.path()).unwrap());
         self.chain = Arc::new(EmbeddedRegtest::open(&self.dir.path().join("bitcoin")).unwrap());
     }
 

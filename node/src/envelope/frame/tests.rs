@@ -206,7 +206,7 @@ fn takes_no_damaged_frame_that_libzstd_refuses_and_none_with_other_content() {
     assert!(both > 100 && neither > 1000);
 }
 
-/// The same at length, for a change of the decoder or of libzstd.
+/// The same at length, for a change of the decoder or of libzstd: `cargo test -p bitai-node --lib -- --ignored at_length`.
 #[test]
 #[ignore = "minutes; run it when the decoder or libzstd changes"]
 fn takes_no_damaged_frame_that_libzstd_refuses_at_length() {
