@@ -22,6 +22,8 @@ macro_rules! compiled {
                 // `Avx2` on include it.
                 return unsafe { run($($arg),*) };
             }
+            // Every AArch64 compiler may use NEON anyway.
+            let _ = isa;
             lanes::$name($($arg),*);
         }
     )*};

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 
 use crate::KernelError;
 
-/// A choice of inner loops. All give the same integers; each needs what the ones before it need.
+/// A choice of inner loops. All give the same integers; each needs what those of its architecture before it need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Plain Rust: every machine.
@@ -16,11 +16,22 @@ pub enum Isa {
     Avx512Vnni,
     /// Matrix tiles of int8: Sapphire Rapids and later, on an operating system that lets the process use them.
     AmxInt8,
+    /// 128-bit vectors of AArch64: every such processor.
+    Neon,
+    /// Those with int8 dot products (FEAT_DotProd): Cortex-A75, Neoverse N1, Apple A11 and later.
+    NeonDot,
 }
 
 impl Isa {
     /// All, the plainest first.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512Vnni, Self::AmxInt8];
+    pub const ALL: [Self; 6] = [
+        Self::Portable,
+        Self::Avx2,
+        Self::Avx512Vnni,
+        Self::AmxInt8,
+        Self::Neon,
+        Self::NeonDot,
+    ];
 
     /// Environment variable that names the choice where a program has no option for it.
     pub const VARIABLE: &'static str = "BITAI_CPU_ISA";
@@ -32,6 +43,8 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512Vnni => "avx512-vnni",
             Self::AmxInt8 => "amx-int8",
+            Self::Neon => "neon",
+            Self::NeonDot => "neon-dot",
         }
     }
 
@@ -50,7 +63,11 @@ impl Isa {
             }
             #[cfg(target_arch = "x86_64")]
             Self::AmxInt8 => Self::Avx512Vnni.is_here() && super::linear::amx::is_here(),
-            #[cfg(not(target_arch = "x86_64"))]
+            // Words of four bytes are taken for vectors as they lie in memory.
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => cfg!(target_endian = "little") && std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => Self::Neon.is_here() && std::arch::is_aarch64_feature_detected!("dotprod"),
             _ => false,
         }
     }

@@ -30,6 +30,7 @@ static DITHERS: [u32; 2 * DITHER] = {
 };
 
 /// The dithers of 8 keys, the first at position `key`.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) fn dithers(key: usize) -> &'static [u32; 8] {
     const NONE: [u32; 8] = [0; 8];

@@ -14,6 +14,8 @@ mod isa;
 mod keys;
 mod lanes;
 mod linear;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 mod rowwise;
 mod sample;

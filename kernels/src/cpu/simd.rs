@@ -1,8 +1,10 @@
 //! Which inner loops run: chosen once, when the device is made.
-#![allow(unsafe_code)] // calls into functions compiled for AVX2, behind the check that AVX2 is there
+#![allow(unsafe_code)] // calls into functions compiled for AVX2 or FEAT_DotProd, behind the check that it is there
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2;
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::{
     Isa,
     keys::{self, Shares},
@@ -13,12 +15,16 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Simd(Kind);
 
-/// Private, so that `Avx2` exists only where [`Simd::of`] found it.
+/// Private, so that all but `Portable` exist only where [`Simd::of`] found them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 impl Simd {
@@ -31,6 +37,14 @@ impl Simd {
         if isa >= Isa::Avx2 && std::arch::is_x86_feature_detected!("avx2") {
             return Self(Kind::Avx2);
         }
+        #[cfg(target_arch = "aarch64")]
+        match isa {
+            Isa::NeonDot if isa.is_here() => return Self(Kind::NeonDot),
+            Isa::Neon if isa.is_here() => return Self(Kind::Neon),
+            _ => {}
+        }
+        // Others have no loops of their own here.
+        let _ = isa;
         Self::PORTABLE
     }
 
@@ -42,6 +56,9 @@ impl Simd {
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::weighted_rows(p, rows, stride, acc) },
+            // SAFETY: both are only made by `of`, for a machine that has NEON.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => unsafe { neon::weighted_rows(p, rows, stride, acc) },
         }
     }
 
@@ -53,6 +70,12 @@ impl Simd {
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::dots(q, rows, stride, out) },
+            // SAFETY: `Neon` is only made by `of`, for a machine that has it.
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => unsafe { neon::dots(q, rows, stride, out) },
+            // SAFETY: `NeonDot` is only made by `of`, after the processor said that it has FEAT_DotProd.
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => unsafe { neon::dots_dot(q, rows, stride, out) },
         }
     }
 
@@ -61,6 +84,8 @@ impl Simd {
     pub(super) fn align(self, dots: &mut [i32], factors: &[u32], head_dim: usize) -> i32 {
         match self.0 {
             Kind::Portable => keys::align(dots, factors, head_dim),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => keys::align(dots, factors, head_dim),
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::align(dots, factors, head_dim) },
@@ -79,6 +104,8 @@ impl Simd {
     ) -> u64 {
         match self.0 {
             Kind::Portable => keys::shares(s, aligned, factors, low, high),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot => keys::shares(s, aligned, factors, low, high),
             // SAFETY: `Avx2` is only made by `of`, after the processor said that it has AVX2.
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => unsafe { avx2::shares(s, aligned, factors, low, high) },

@@ -317,6 +317,15 @@ fn long_contexts_of_the_largest_values_do_not_overflow() {
     }
 }
 
+/// Where a run says what its machine must have (`scripts/test-neon`), a test that found less would test less.
+#[test]
+fn the_machine_has_what_the_run_requires() {
+    if let Ok(names) = std::env::var("BITAI_REQUIRE_ISAS") {
+        let here: Vec<&str> = Isa::here().into_iter().map(Isa::name).collect();
+        assert_eq!(here.join(","), names);
+    }
+}
+
 #[test]
 fn rejects_no_threads_and_absurdly_many() {
     for threads in [0, 1 << 20] {

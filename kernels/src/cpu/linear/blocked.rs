@@ -68,6 +68,10 @@ impl Site<'_> {
             }
             #[cfg(target_arch = "x86_64")]
             Isa::AmxInt8 => super::amx::block(self, packed, rows, first, pieces),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => super::neon::block(self, packed, &mut rows[0], first, pieces),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => super::neon_dot::block(self, packed, &mut rows[0], first, pieces),
             // Plain loops sum along K, however many the tokens.
             _ => self.dots(first, pieces),
         }
@@ -76,8 +80,8 @@ impl Site<'_> {
     /// How the instruction set wants this site's activations.
     fn form(&self) -> Form {
         match self.isa {
-            Isa::AmxInt8 if self.x.planes == 1 => Form::Bytes,
-            Isa::AmxInt8 => Form::Planes,
+            Isa::AmxInt8 | Isa::NeonDot if self.x.planes == 1 => Form::Bytes,
+            Isa::AmxInt8 | Isa::NeonDot => Form::Planes,
             Isa::Avx512Vnni if self.x.planes == 1 && self.m.is_empty() => Form::Offset,
             _ => Form::Pairs,
         }

@@ -33,6 +33,10 @@ impl Site<'_> {
             Isa::Avx2 => super::avx2::dots(self, first, pieces),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni | Isa::AmxInt8 => super::vnni::dots(self, first, pieces),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => super::neon::dots(self, first, pieces),
+            #[cfg(target_arch = "aarch64")]
+            Isa::NeonDot => super::neon_dot::dots(self, first, pieces),
             _ => self.walk_dots(
                 first,
                 pieces,

@@ -16,6 +16,10 @@ mod weight;
 pub(super) mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon_dot;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 

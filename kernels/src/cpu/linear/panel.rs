@@ -151,6 +151,7 @@ pub(super) struct Rows {
 }
 
 /// What of a weight goes into the words.
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // the last two are for AMX
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     /// w * multiplier as int16.
@@ -205,6 +206,7 @@ impl Rows {
     }
 
     /// Segment `s` of the rows from `i` on, and how many words each comes after the last.
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     pub(super) fn stack(&self, i: usize, s: usize) -> (&[u32], usize) {
         (&self.words[i * self.row + s * self.segment..], self.row)

@@ -13,6 +13,10 @@ pub(in crate::cpu) fn multiply_adds(isa: Isa, rounds: usize) -> u64 {
         Isa::Avx512Vnni => super::vnni::multiply_adds(rounds),
         #[cfg(target_arch = "x86_64")]
         Isa::AmxInt8 => super::amx::multiply_adds(rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => super::neon::multiply_adds(rounds),
+        #[cfg(target_arch = "aarch64")]
+        Isa::NeonDot => super::neon_dot::multiply_adds(rounds),
         _ => plain(rounds),
     }
 }
