@@ -2,16 +2,15 @@
 //! whole sequence, one row out. Import and tests walk the same plan, so that ids and order cannot drift apart.
 
 use bitai_kernels::{
-    Op, Program, Site, TensorId,
+    Op, Program,
     program::{Activation, Pooling, SiteId, Weight},
 };
 
+use super::sites::{CHECKPOINT_STRIDE, Sites, attention_scale, can_group, norm_eps};
 use crate::import::number;
 
 /// Fraction bits of the residual and of every other activation: layer norms keep an encoder's rows small.
 pub const F_ENCODER: u8 = 16;
-/// Most layers between committed residual rows; a shorter encoder commits its last layer.
-const CHECKPOINT_STRIDE: u32 = 16;
 
 /// What an encoder looks like.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,14 +83,12 @@ pub fn plan(shape: &EncoderShape, gain_f: &dyn Fn(&str) -> i8) -> EncoderPlan {
     let mut b = Builder {
         shape,
         gain_f,
-        sites: vec![],
+        sites: Sites::new(F_ENCODER),
         parts: vec![],
-        next_tensor: 0,
-        layer: None,
     };
     let d = shape.d_model;
     let words = b.weight("embeddings.word_embeddings", shape.vocab, d, true, false);
-    let words = b.site(
+    let words = b.sites.add(
         Op::Embed {
             weight: words,
             f_out: F_ENCODER,
@@ -99,33 +96,33 @@ pub fn plan(shape: &EncoderShape, gain_f: &dyn Fn(&str) -> i8) -> EncoderPlan {
         &[],
     );
     let positions = b.weight("embeddings.position_embeddings", shape.context, d, true, false);
-    let positions = b.site(
+    let positions = b.sites.add(
         Op::PosEmbed {
             weight: positions,
             f_out: F_ENCODER,
         },
         &[],
     );
-    let sum = b.site(Op::Add, &[words, positions]);
+    let sum = b.sites.add(Op::Add, &[words, positions]);
     let mut h = b.norm("embeddings.LayerNorm", sum);
     for l in 0..shape.layers {
-        b.layer = Some(l);
+        b.sites.layer = Some(l);
         h = b.layer(l, h);
-        b.site(Op::Out, &[h]);
+        b.sites.add(Op::Out, &[h]);
     }
-    b.layer = None;
-    let pooled = b.site(Op::Pool { how: shape.pooling }, &[h]);
+    b.sites.layer = None;
+    let pooled = b.sites.add(Op::Pool { how: shape.pooling }, &[h]);
     b.parts.push(EncoderPart::UnitGain);
     let unit = Op::RmsNorm {
-        gain: b.tensor(),
+        gain: b.sites.tensor(),
         gain_f: unit_gain(d).1,
         eps: 0,
         group: d,
         f_in: F_ENCODER,
         f_out: F_ENCODER,
     };
-    let unit = b.site(unit, &[pooled]);
-    b.site(Op::Emit, &[unit]);
+    let unit = b.sites.add(unit, &[pooled]);
+    b.sites.add(Op::Emit, &[unit]);
     EncoderPlan {
         program: Program {
             layers: shape.layers,
@@ -134,8 +131,9 @@ pub fn plan(shape: &EncoderShape, gain_f: &dyn Fn(&str) -> i8) -> EncoderPlan {
             context: shape.context,
             kv_heads: shape.heads,
             head_dim: d / shape.heads,
+            // A shorter one commits its last layer.
             checkpoint_stride: CHECKPOINT_STRIDE.min(shape.layers),
-            sites: b.sites,
+            sites: b.sites.into_list(),
         },
         parts: b.parts,
     }
@@ -144,31 +142,14 @@ pub fn plan(shape: &EncoderShape, gain_f: &dyn Fn(&str) -> i8) -> EncoderPlan {
 struct Builder<'a> {
     shape: &'a EncoderShape,
     gain_f: &'a dyn Fn(&str) -> i8,
-    sites: Vec<Site>,
+    sites: Sites,
     parts: Vec<EncoderPart>,
-    next_tensor: TensorId,
-    layer: Option<u32>,
 }
 
 impl Builder<'_> {
-    fn site(&mut self, op: Op, inputs: &[SiteId]) -> SiteId {
-        self.sites.push(Site {
-            layer: self.layer,
-            op,
-            inputs: inputs.to_vec(),
-        });
-        // A program has a few thousand sites.
-        (self.sites.len() - 1) as SiteId
-    }
-
-    fn tensor(&mut self) -> TensorId {
-        self.next_tensor += 1;
-        self.next_tensor - 1
-    }
-
     /// Tables and not the body are grouped, as in profile A of decoders.
     fn weight(&mut self, name: &str, n: u32, k: u32, table: bool, bias: bool) -> Weight {
-        let grouped = table && (k as usize).is_multiple_of(number::GROUP);
+        let grouped = table && can_group(k);
         self.parts.push(EncoderPart::Weight {
             name: name.into(),
             n,
@@ -176,48 +157,30 @@ impl Builder<'_> {
             grouped,
             bias,
         });
-        Weight {
-            q: self.tensor(),
-            scale: self.tensor(),
-            mult: grouped.then(|| self.tensor()),
-            bias: bias.then(|| self.tensor()),
-        }
+        self.sites.weight(grouped, bias)
     }
 
     fn linear(&mut self, name: &str, n: u32, k: u32, input: SiteId) -> SiteId {
-        let op = Op::Linear {
-            weight: self.weight(name, n, k, false, true),
-            n,
-            k,
-            k_segments: 1,
-            f_out: F_ENCODER,
-        };
-        self.site(op, &[input])
+        let weight = self.weight(name, n, k, false, true);
+        self.sites.linear(weight, n, k, F_ENCODER, input)
     }
 
     fn quant(&mut self, planes: u8, group: u32, input: SiteId) -> SiteId {
-        let op = Op::Quant {
-            planes,
-            wht: 0,
-            group,
-            f_in: F_ENCODER,
-        };
-        self.site(op, &[input])
+        self.sites.quant(planes, 0, group, input)
     }
 
     fn norm(&mut self, name: &str, input: SiteId) -> SiteId {
         self.parts.push(EncoderPart::Norm { name: name.into() });
         let op = Op::LayerNorm {
-            gain: self.tensor(),
-            bias: self.tensor(),
+            gain: self.sites.tensor(),
+            bias: self.sites.tensor(),
             gain_f: (self.gain_f)(name),
-            // eps is below 1 and the product below 2^32.
-            eps: (self.shape.eps * number::pow2(2 * i32::from(F_ENCODER))).round_ties_even() as u64,
+            eps: norm_eps(self.shape.eps, F_ENCODER),
             group: self.shape.d_model,
             f_in: F_ENCODER,
             f_out: F_ENCODER,
         };
-        self.site(op, &[input])
+        self.sites.add(op, &[input])
     }
 
     fn layer(&mut self, l: u32, h: SiteId) -> SiteId {
@@ -235,8 +198,8 @@ impl Builder<'_> {
             self.quant(1, hd, y)
         };
         let (q, k, v) = (project("query"), project("key"), project("value"));
-        let kv = self.site(Op::KvAppend { heads, head_dim: hd }, &[k, v]);
-        let (scale_m, scale_e) = number::scale(core::f64::consts::LOG2_E / f64::from(hd).sqrt());
+        let kv = self.sites.add(Op::KvAppend { heads, head_dim: hd }, &[k, v]);
+        let (scale_m, scale_e) = attention_scale(f64::from(hd).sqrt(), 0);
         let attention = Op::Attention {
             heads,
             kv_heads: heads,
@@ -248,10 +211,10 @@ impl Builder<'_> {
             causal: false,
             f_out: F_ENCODER,
         };
-        let a = self.site(attention, &[q, kv]);
+        let a = self.sites.add(attention, &[q, kv]);
         let a = self.quant(planes, d, a);
         let a = self.linear(&name("attention.output.dense"), d, d, a);
-        let sum = self.site(Op::Add, &[h, a]);
+        let sum = self.sites.add(Op::Add, &[h, a]);
         let h = self.norm(&name("attention.output.LayerNorm"), sum);
         let x = self.quant(planes, d, h);
         let x = self.linear(&name("intermediate.dense"), ff, d, x);
@@ -259,10 +222,10 @@ impl Builder<'_> {
             act: self.shape.activation,
             f: F_ENCODER,
         };
-        let x = self.site(act, &[x]);
+        let x = self.sites.add(act, &[x]);
         let x = self.quant(planes, ff, x);
         let x = self.linear(&name("output.dense"), d, ff, x);
-        let sum = self.site(Op::Add, &[h, x]);
+        let sum = self.sites.add(Op::Add, &[h, x]);
         self.norm(&name("output.LayerNorm"), sum)
     }
 }

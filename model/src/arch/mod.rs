@@ -12,6 +12,7 @@ mod plan;
 mod qwen2;
 mod qwen3;
 mod settings;
+mod sites;
 
 pub(crate) use families::of_name;
 pub(crate) use fields::Fields;

@@ -1,15 +1,15 @@
 //! A description as a program: the list of sites and the tensors that they name, in order of id.
 
 use bitai_kernels::{
-    Op, Program, Site, TensorId,
+    Op, Program, TensorId,
     program::{SiteId, Weight},
 };
 
-use super::{Description, F_ACT, Layer, Settings};
-use crate::import::number;
+use super::{
+    Description, F_ACT, Layer, Settings,
+    sites::{CHECKPOINT_STRIDE, Sites, attention_scale, can_group, norm_eps},
+};
 
-/// Layers between committed residual rows.
-const CHECKPOINT_STRIDE: u32 = 16;
 /// Where a token sees more keys than this, 15 probability bits lose diffuse mass: 23 are needed.
 const CONTEXT_MAX_P15: u32 = 4096;
 
@@ -100,16 +100,14 @@ pub fn plan(model: &Description, settings: Settings, gain_f: &dyn Fn(&str) -> i8
         model,
         settings,
         gain_f,
-        sites: Vec::new(),
+        sites: Sites::new(F_ACT),
         parts: Vec::new(),
-        next_tensor: 0,
-        layer: None,
     };
     let tables: Vec<TensorId> = (0..model.ropes.len())
         .map(|rope| b.part(Part::Rope { rope }))
         .collect();
     let (embed, head) = b.embedding();
-    let mut h = b.site(
+    let mut h = b.sites.add(
         Op::Embed {
             weight: embed,
             f_out: model.f_residual,
@@ -117,15 +115,15 @@ pub fn plan(model: &Description, settings: Settings, gain_f: &dyn Fn(&str) -> i8
         &[],
     );
     for (l, layer) in (0u32..).zip(&model.layers) {
-        b.layer = Some(l);
+        b.sites.layer = Some(l);
         h = b.attention(l, layer, tables[layer.rope], h);
         h = b.gated_unit(l, h);
-        b.site(Op::Out, &[h]);
+        b.sites.add(Op::Out, &[h]);
     }
-    b.layer = None;
+    b.sites.layer = None;
     let n = b.residual_norm("output_norm".into(), h);
     // The head decides the token: it keeps 16-bit activations in every profile.
-    let x = b.quant(2, 0, model.d_model, n);
+    let x = b.sites.quant(2, 0, model.d_model, n);
     let head = head.unwrap_or_else(|| {
         let head = b.linear_part("output".into(), Role::Head, model.vocab, model.d_model);
         b.weight(LinearPart {
@@ -134,8 +132,8 @@ pub fn plan(model: &Description, settings: Settings, gain_f: &dyn Fn(&str) -> i8
             ..head
         })
     });
-    let logits = b.linear(head, model.vocab, model.d_model, F_ACT, x);
-    b.site(Op::Sample { f: F_ACT }, &[logits]);
+    let logits = b.sites.linear(head, model.vocab, model.d_model, F_ACT, x);
+    b.sites.add(Op::Sample { f: F_ACT }, &[logits]);
     Plan {
         program: Program {
             // A description's layers were counted in 32 bits.
@@ -146,56 +144,29 @@ pub fn plan(model: &Description, settings: Settings, gain_f: &dyn Fn(&str) -> i8
             kv_heads: model.kv_heads,
             head_dim: model.head_dim,
             checkpoint_stride: CHECKPOINT_STRIDE,
-            sites: b.sites,
+            sites: b.sites.into_list(),
         },
         parts: b.parts,
     }
-}
-
-/// Whether rows of `k` weights are a whole number of groups.
-fn can_group(k: u32) -> bool {
-    (k as usize).is_multiple_of(number::GROUP)
 }
 
 struct Builder<'a> {
     model: &'a Description,
     settings: Settings,
     gain_f: &'a dyn Fn(&str) -> i8,
-    sites: Vec<Site>,
+    sites: Sites,
     parts: Vec<Part>,
-    next_tensor: TensorId,
-    layer: Option<u32>,
 }
 
 impl Builder<'_> {
-    fn site(&mut self, op: Op, inputs: &[SiteId]) -> SiteId {
-        self.sites.push(Site {
-            layer: self.layer,
-            op,
-            inputs: inputs.to_vec(),
-        });
-        // A program has a few thousand sites.
-        (self.sites.len() - 1) as SiteId
-    }
-
-    fn tensor(&mut self) -> TensorId {
-        self.next_tensor += 1;
-        self.next_tensor - 1
-    }
-
     /// A part of one tensor.
     fn part(&mut self, part: Part) -> TensorId {
         self.parts.push(part);
-        self.tensor()
+        self.sites.tensor()
     }
 
     fn weight(&mut self, part: LinearPart) -> Weight {
-        let weight = Weight {
-            q: self.tensor(),
-            scale: self.tensor(),
-            mult: part.grouped.then(|| self.tensor()),
-            bias: part.bias.then(|| self.tensor()),
-        };
+        let weight = self.sites.weight(part.grouped, part.bias);
         self.parts.push(Part::Linear(part));
         weight
     }
@@ -211,27 +182,6 @@ impl Builder<'_> {
             bias: false,
             norm: None,
         }
-    }
-
-    fn quant(&mut self, planes: u8, wht: u16, group: u32, input: SiteId) -> SiteId {
-        let op = Op::Quant {
-            planes,
-            wht,
-            group,
-            f_in: F_ACT,
-        };
-        self.site(op, &[input])
-    }
-
-    fn linear(&mut self, weight: Weight, n: u32, k: u32, f_out: u8, input: SiteId) -> SiteId {
-        let op = Op::Linear {
-            weight,
-            n,
-            k,
-            k_segments: 1,
-            f_out,
-        };
-        self.site(op, &[input])
     }
 
     /// A norm over groups of `group` elements.
@@ -262,13 +212,12 @@ impl Builder<'_> {
         let op = Op::RmsNorm {
             gain,
             gain_f,
-            // eps is below 1 and 2^(2 f) at most 2^60.
-            eps: (self.model.eps * number::pow2(2 * i32::from(f_in))).round_ties_even() as u64,
+            eps: norm_eps(self.model.eps, f_in),
             group,
             f_in,
             f_out,
         };
-        self.site(op, &[input])
+        self.sites.add(op, &[input])
     }
 
     /// The embedding as it is read, and as a tied head reads it.
@@ -293,12 +242,12 @@ impl Builder<'_> {
     fn join(&mut self, weight: Weight, k: u32, input: SiteId, post_norm: String, h: SiteId) -> SiteId {
         let (d, f) = (self.model.d_model, self.model.f_residual);
         let out = if self.model.post_norms {
-            let out = self.linear(weight, d, k, F_ACT, input);
+            let out = self.sites.linear(weight, d, k, F_ACT, input);
             self.norm(post_norm, out, d, F_ACT, f)
         } else {
-            self.linear(weight, d, k, f, input)
+            self.sites.linear(weight, d, k, f, input)
         };
-        self.site(Op::Add, &[h, out])
+        self.sites.add(Op::Add, &[h, out])
     }
 
     fn attention(&mut self, l: u32, layer: &Layer, table: TensorId, h: SiteId) -> SiteId {
@@ -306,7 +255,7 @@ impl Builder<'_> {
         let (d, hd) = (m.d_model, m.head_dim);
         let name = |what: &str| format!("blk.{l}.{what}");
         let n = self.residual_norm(name("attn_norm"), h);
-        let x = self.quant(self.settings.planes, 0, d, n);
+        let x = self.sites.quant(self.settings.planes, 0, d, n);
         let project = |b: &mut Self, what: &str, role, heads: u32| {
             let part = b.linear_part(name(what), role, heads * hd, d);
             let weight = b.weight(LinearPart {
@@ -314,7 +263,7 @@ impl Builder<'_> {
                 norm: Some(name("attn_norm")),
                 ..part
             });
-            b.linear(weight, heads * hd, d, F_ACT, x)
+            b.sites.linear(weight, heads * hd, d, F_ACT, x)
         };
         let mut q = project(self, "attn_q", Role::QueryKey, m.heads);
         let mut k = project(self, "attn_k", Role::QueryKey, m.kv_heads);
@@ -328,13 +277,13 @@ impl Builder<'_> {
             head_dim: hd,
             style: m.rope_style,
         };
-        let q = self.site(rope.clone(), &[q]);
-        let k = self.site(rope, &[k]);
+        let q = self.sites.add(rope.clone(), &[q]);
+        let k = self.sites.add(rope, &[k]);
         let wht = if self.settings.wht_qk { wht_block(hd) } else { 0 };
-        let q = self.quant(1, wht, hd, q);
-        let k = self.quant(1, wht, hd, k);
-        let v = self.quant(1, 0, hd, v);
-        let kv = self.site(
+        let q = self.sites.quant(1, wht, hd, q);
+        let k = self.sites.quant(1, wht, hd, k);
+        let v = self.sites.quant(1, 0, hd, v);
+        let kv = self.sites.add(
             Op::KvAppend {
                 heads: m.kv_heads,
                 head_dim: hd,
@@ -346,7 +295,7 @@ impl Builder<'_> {
             0 => m.context,
             window => window.min(m.context),
         };
-        let a = self.site(
+        let a = self.sites.add(
             Op::Attention {
                 heads: m.heads,
                 kv_heads: m.kv_heads,
@@ -361,7 +310,7 @@ impl Builder<'_> {
             &[q, kv],
         );
         let width = m.heads * hd;
-        let a = self.quant(self.settings.planes, 0, width, a);
+        let a = self.sites.quant(self.settings.planes, 0, width, a);
         let o = self.linear_part(name("attn_output"), Role::AttnOut, d, width);
         let o = self.weight(o);
         self.join(o, width, a, name("post_attention_norm"), h)
@@ -372,14 +321,14 @@ impl Builder<'_> {
         let (d, ff) = (m.d_model, m.d_ff);
         let name = |what: &str| format!("blk.{l}.{what}");
         let n = self.residual_norm(name("ffn_norm"), h);
-        let x = self.quant(self.settings.planes, 0, d, n);
+        let x = self.sites.quant(self.settings.planes, 0, d, n);
         let project = |b: &mut Self, what: &str| {
             let part = b.linear_part(name(what), Role::GateUp, ff, d);
             let weight = b.weight(LinearPart {
                 norm: Some(name("ffn_norm")),
                 ..part
             });
-            b.linear(weight, ff, d, F_ACT, x)
+            b.sites.linear(weight, ff, d, F_ACT, x)
         };
         let gate = project(self, "ffn_gate");
         let up = project(self, "ffn_up");
@@ -387,20 +336,13 @@ impl Builder<'_> {
             act: m.activation,
             f: F_ACT,
         };
-        let g = self.site(glu, &[gate, up]);
+        let g = self.sites.add(glu, &[gate, up]);
         let wht = if self.settings.wht_down { wht_block(ff) } else { 0 };
-        let g = self.quant(self.settings.planes, wht, ff, g);
+        let g = self.sites.quant(self.settings.planes, wht, ff, g);
         let down = self.linear_part(name("ffn_down"), Role::Down, d, ff);
         let down = self.weight(down);
         self.join(down, ff, g, name("post_ffw_norm"), h)
     }
-}
-
-/// log2(e) / divisor, and / block where both sides are transformed (an unnormalised transform multiplies the
-/// dot product by its block), as a spec scale.
-fn attention_scale(divisor: f64, wht: u16) -> (u16, i16) {
-    let block = f64::from(wht.max(1));
-    number::scale(core::f64::consts::LOG2_E / divisor / block)
 }
 
 #[cfg(test)]
@@ -413,12 +355,5 @@ mod tests {
             [64, 96, 576, 1536, 4096, 5, 80].map(wht_block),
             [64, 32, 64, 512, 512, 0, 16]
         );
-    }
-
-    #[test]
-    fn attention_scale_is_log2_e_over_root_d() {
-        let (m, e) = attention_scale(8.0, 64);
-        let value = f64::from(m) * number::pow2(i32::from(e));
-        assert!((value * 8.0 * 64.0 - core::f64::consts::LOG2_E).abs() < 1e-4);
     }
 }
