@@ -6,7 +6,7 @@ use bitai_kernels::{
     program::{Activation, Pooling, SiteId, Weight},
 };
 
-use super::sites::{CHECKPOINT_STRIDE, Sites, attention_scale, can_group, norm_eps};
+use super::sites::{CHECKPOINT_STRIDE, P_BITS, Sites, attention_scale, can_group, norm_eps};
 use crate::import::number;
 
 /// Fraction bits of the residual and of every other activation: layer norms keep an encoder's rows small.
@@ -206,7 +206,7 @@ impl Builder<'_> {
             head_dim: hd,
             scale_m,
             scale_e,
-            p_bits: if self.shape.context > 4096 { 23 } else { 15 },
+            p_bits: P_BITS,
             window: 0,
             causal: false,
             f_out: F_ENCODER,

@@ -7,11 +7,8 @@ use bitai_kernels::{
 
 use super::{
     Description, F_ACT, Layer, Settings,
-    sites::{CHECKPOINT_STRIDE, Sites, attention_scale, can_group, norm_eps},
+    sites::{CHECKPOINT_STRIDE, P_BITS, Sites, attention_scale, can_group, norm_eps},
 };
-
-/// Where a token sees more keys than this, 15 probability bits lose diffuse mass: 23 are needed.
-const CONTEXT_MAX_P15: u32 = 4096;
 
 /// One tensor or one weight's tensors, in pack order.
 #[derive(Debug, Clone, PartialEq)]
@@ -291,10 +288,6 @@ impl Builder<'_> {
             &[k, v],
         );
         let (scale_m, scale_e) = attention_scale(m.attention_divisor, wht);
-        let visible = match layer.window {
-            0 => m.context,
-            window => window.min(m.context),
-        };
         let a = self.sites.add(
             Op::Attention {
                 heads: m.heads,
@@ -302,7 +295,7 @@ impl Builder<'_> {
                 head_dim: hd,
                 scale_m,
                 scale_e,
-                p_bits: if visible > CONTEXT_MAX_P15 { 23 } else { 15 },
+                p_bits: P_BITS,
                 window: layer.window,
                 causal: true,
                 f_out: F_ACT,

@@ -9,6 +9,9 @@ use crate::import::number;
 
 /// Most layers between committed residual rows.
 pub(super) const CHECKPOINT_STRIDE: u32 = 16;
+/// Bits of an attention weight, whatever the context: 23 err less, but by less than int8 K and V cost up to the
+/// 131,072 keys that a program may have (ADR 37), and need a second pass over V.
+pub(super) const P_BITS: u8 = 15;
 
 /// The sites so far.
 pub(super) struct Sites {
