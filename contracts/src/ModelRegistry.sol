@@ -39,6 +39,7 @@ contract ModelRegistry is IModelRegistry {
         uint32 specVersion,
         uint32 vocab,
         uint32 context,
+        uint32 words,
         string calldata uri,
         bytes32 sourceHash
     ) external payable returns (bytes32 id) {
@@ -46,7 +47,7 @@ contract ModelRegistry is IModelRegistry {
         require(modelRoot != 0 && vocab != 0 && context != 0, EmptyModel());
         uint256 length = bytes(uri).length;
         require(length != 0 && length <= URI_BYTES_MAX, BadUri(length));
-        id = ModelId.id(modelRoot, specVersion, vocab, context);
+        id = ModelId.id(modelRoot, specVersion, vocab, context, words);
         Model storage m = _models[id];
         // Whoever registers the right numbers and retires them must not close the model for good.
         require(m.owner == address(0) || m.retiredAt != 0, ModelExists(id));
@@ -59,10 +60,11 @@ contract ModelRegistry is IModelRegistry {
         m.specVersion = specVersion;
         m.vocab = vocab;
         m.context = context;
+        m.words = words;
         m.bond = msg.value;
         m.sourceHash = sourceHash;
         m.uri = uri;
-        emit ModelRegistered(id, modelRoot, msg.sender, specVersion, vocab, context, uri, sourceHash);
+        emit ModelRegistered(id, modelRoot, msg.sender, specVersion, vocab, context, words, uri, sourceHash);
     }
 
     /// @inheritdoc IModelRegistry
@@ -92,12 +94,12 @@ contract ModelRegistry is IModelRegistry {
     }
 
     /// @inheritdoc IModelRegistry
-    function modelIdOf(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context)
+    function modelIdOf(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context, uint32 words)
         external
         pure
         returns (bytes32)
     {
-        return ModelId.id(modelRoot, specVersion, vocab, context);
+        return ModelId.id(modelRoot, specVersion, vocab, context, words);
     }
 
     /// @inheritdoc IModelRegistry

@@ -55,6 +55,7 @@ contract WorkerHub is Neurons {
         j.k = k;
         j.maxNew = spec.maxNew;
         j.vocab = spec.vocab;
+        j.words = spec.words;
         j.inputs = inputs;
         j.share = fee / k;
         j.escrow = fee;
@@ -106,7 +107,9 @@ contract WorkerHub is Neurons {
         bytes32 outputHash = keccak256(outputIds);
         bytes32 commitment = hashCommit(jobId, msg.sender, salt, traceRoot, outputHash);
         require(commitment == s.commitment, WrongReveal(commitment, s.commitment));
-        outputIds.checkOutput(j.stopIds, j.maxNew, j.vocab);
+        // No other job is posted with 0.
+        if (j.maxNew == 0) outputIds.checkWords(j.words);
+        else outputIds.checkOutput(j.stopIds, j.maxNew, j.vocab);
 
         s.state = SlotState.Revealed;
         s.traceRoot = traceRoot;
@@ -243,23 +246,38 @@ contract WorkerHub is Neurons {
 
     /// Refuses what no neuron could answer; returns the model's id and the prompt's length.
     function _checkSpec(JobSpec calldata spec) private view returns (bytes32 modelId, uint32 inputs) {
-        modelId = ModelId.id(spec.modelRoot, spec.specVersion, spec.vocab, spec.context);
+        modelId = ModelId.id(spec.modelRoot, spec.specVersion, spec.vocab, spec.context, spec.words);
         require(REGISTRY.active(modelId), ModelInactive(modelId));
         uint256 count = spec.inputIds.count();
         require(count != 0, EmptyInput());
-        require(spec.maxNew != 0, NothingAsked());
+        if (spec.words == 0) _checkGenerating(spec);
+        else _checkEmbedding(spec);
         require(count + spec.maxNew <= spec.context, ContextOverflow(count, spec.maxNew, spec.context));
-        uint256 stops = spec.stopIds.count();
-        require(stops <= MAX_STOPS, TooManyStops(stops));
         spec.inputIds.checkRange(spec.vocab);
-        spec.stopIds.checkRange(spec.vocab);
         // Below the context, which has 32 bits.
         // forge-lint: disable-next-line(unsafe-typecast)
         inputs = uint32(count);
+    }
+
+    /// What a job for a model that generates may ask.
+    function _checkGenerating(JobSpec calldata spec) private pure {
+        require(spec.maxNew != 0, NothingAsked());
+        uint256 stops = spec.stopIds.count();
+        require(stops <= MAX_STOPS, TooManyStops(stops));
+        spec.stopIds.checkRange(spec.vocab);
         bool good = spec.temperatureQ16 == 0
             ? spec.topK == 0 && spec.topPQ16 == 0
             : spec.topPQ16 != 0 && spec.topPQ16 <= 65536;
         require(good, BadSampler(spec.temperatureQ16, spec.topK, spec.topPQ16));
+    }
+
+    /// A job for a model that embeds says nothing but its ids, so that one question has one job hash.
+    function _checkEmbedding(JobSpec calldata spec) private pure {
+        require(spec.maxNew == 0, EmbeddingGenerates(spec.maxNew));
+        require(spec.stopIds.length == 0, EmbeddingStops(spec.stopIds.count()));
+        bool plain = spec.temperatureQ16 == 0 && spec.topK == 0 && spec.topPQ16 == 0;
+        require(plain, EmbeddingSamples(spec.temperatureQ16, spec.topK, spec.topPQ16));
+        require(spec.seed == 0, EmbeddingSeeded(spec.seed));
     }
 
     /// Opens a draw.
@@ -293,7 +311,8 @@ contract WorkerHub is Neurons {
 
     /// Who the beacon draws for the job's empty places.
     function _drawFor(uint256 jobId, Job storage j, bytes32 header) private view returns (address[] memory) {
-        Terms memory t = Terms(j.modelId, j.inputs, j.maxNew, j.share, j.collateral, j.roundAt);
+        // One of the two is 0.
+        Terms memory t = Terms(j.modelId, j.inputs, j.maxNew + j.words, j.share, j.collateral, j.roundAt);
         uint256 needed = j.k - _count(jobId, SlotState.Committed);
         return _draw(jobId, Beacon.value(header, jobId, j.attempt), t, needed);
     }

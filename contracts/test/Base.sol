@@ -25,7 +25,11 @@ abstract contract Base is Asserts {
     uint32 internal constant VOCAB = 1000;
     uint32 internal constant CONTEXT = 64;
     /// What the registry calls the pack with its true numbers.
-    bytes32 internal constant MODEL = keccak256(abi.encode(PACK, uint32(0), VOCAB, CONTEXT));
+    bytes32 internal constant MODEL = keccak256(abi.encode(PACK, uint32(0), VOCAB, CONTEXT, uint32(0)));
+    /// A pack that embeds: three words for a text.
+    bytes32 internal constant ENCODER_PACK = keccak256("encoder");
+    uint32 internal constant WORDS = 3;
+    bytes32 internal constant ENCODER = keccak256(abi.encode(ENCODER_PACK, uint32(0), VOCAB, CONTEXT, WORDS));
     uint96 internal constant FEE = 1 ether;
     uint96 internal constant MIN_STAKE = 10 ether;
 
@@ -42,7 +46,8 @@ abstract contract Base is Asserts {
         vm.etch(Beacon.HEADER_HASHES, address(new HeaderHashes()).code);
         registry = ModelRegistry(_create("ModelRegistry", abi.encode(1 ether, uint64(20))));
         vm.deal(address(this), 10 ether);
-        registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, "pack://here", keccak256("source"));
+        registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, 0, "pack://here", keccak256("source"));
+        registry.register{value: 1 ether}(ENCODER_PACK, 0, VOCAB, CONTEXT, WORDS, "pack://there", 0);
         hub = _deployHub(registry, _params());
         vm.deal(payer, 1000 ether);
     }
@@ -112,6 +117,20 @@ abstract contract Base is Asserts {
     /// 5, 5, 2.
     function _out() internal pure returns (bytes memory) {
         return hex"050000000500000002000000";
+    }
+
+    /// Two ids to embed.
+    function _embedding() internal pure returns (JobSpec memory s) {
+        s.modelRoot = ENCODER_PACK;
+        s.vocab = VOCAB;
+        s.context = CONTEXT;
+        s.words = WORDS;
+        s.inputIds = hex"0100000002000000";
+    }
+
+    /// 7, -1 and the least: any value may be a word.
+    function _words() internal pure returns (bytes memory) {
+        return hex"07000000ffffffff00000080";
     }
 
     function _post(uint8 k) internal returns (uint256) {

@@ -11,6 +11,10 @@ contract FuzzTest is Base {
         Ids.checkOutput(out, stops, maxNew, vocab);
     }
 
+    function checkWords(bytes calldata out, uint32 words) external pure {
+        Ids.checkWords(out, words);
+    }
+
     /// Whatever the fee, k and the protocol's rate: all of it arrives somewhere, nobody gets more than its share.
     function testFuzz_EveryWeiOfTheFeeArrives(uint256 fee, uint8 k, uint16 bps, bool burn) public {
         fee = bound(fee, 0, 15 ether);
@@ -137,6 +141,37 @@ contract FuzzTest is Base {
             taken = true;
         } catch {}
         assertTrue(taken == good, "judged by the rule");
+    }
+
+    /// An embedding's output is taken by its length alone, whatever its words.
+    function testFuzz_WordsAreJudgedByTheirNumber(bytes memory out, uint8 words) public view {
+        bool taken;
+        try this.checkWords(out, words) {
+            taken = true;
+        } catch {}
+        assertTrue(taken == (out.length == uint256(words) * 4), "judged by the rule");
+    }
+
+    /// What an embedding costs: the base, each id and each word, whatever they are.
+    function testFuzz_AnEmbeddingIsPaidByItsWords(uint64 perInput, uint64 perWord) public {
+        perInput = uint64(bound(perInput, 0, 1 ether));
+        perWord = uint64(bound(perWord, 0, 1 ether));
+        address n = _neuron(0);
+        vm.deal(n, 60 ether);
+        vm.prank(n);
+        hub.stake{value: 60 ether}();
+        vm.prank(n);
+        hub.serve(ENCODER, 1 ether, perInput, perWord, type(uint96).max);
+        uint256 fee = hub.quote(ENCODER, 2, WORDS, 1, 0);
+        uint256 net = fee - fee * 500 / 10_000;
+        assertEq(net, 1 ether + uint256(perInput) * 2 + uint256(perWord) * WORDS, "quoted");
+        vm.prank(payer);
+        uint256 enough = hub.infer{value: fee}(_embedding(), 1, 0);
+        vm.prank(payer);
+        uint256 tooLittle = hub.infer{value: fee - 2}(_embedding(), 1, 0);
+        _skip(2);
+        assertEq(hub.drawn(enough).length, 1, "enough");
+        assertEq(hub.drawn(tooLittle).length, 0, "two wei too little");
     }
 
     /// Stake that is put in comes out again, whole.

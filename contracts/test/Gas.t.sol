@@ -32,7 +32,7 @@ contract GasTest is Base {
     }
 
     function test_GasOfLongLists() public {
-        bytes32 long = registry.register{value: 1 ether}("long", 0, 49152, 8192, "u", 0);
+        bytes32 long = registry.register{value: 1 ether}("long", 0, 49152, 8192, 0, "u", 0);
         address n = _neuron(0);
         _seat(1);
         vm.prank(n);
@@ -51,6 +51,27 @@ contract GasTest is Base {
         _commit(id, n, ROOT, out);
         _reveal(id, n, ROOT, out);
         vm.snapshotGasLastCall("reveal, 1024 output ids");
+    }
+
+    function test_GasOfAnEmbedding() public {
+        bytes32 wide = registry.register{value: 1 ether}("wide", 0, 30522, 256, 384, "u", 0);
+        address n = _neuron(0);
+        _seat(1);
+        vm.prank(n);
+        hub.serve(wide, 0, 0, 0, 5 ether);
+        JobSpec memory spec = _embedding();
+        spec.modelRoot = "wide";
+        spec.vocab = 30522;
+        spec.context = 256;
+        spec.words = 384;
+        vm.prank(payer);
+        uint256 id = hub.infer{value: FEE}(spec, 1, 0);
+        vm.snapshotGasLastCall("infer, an embedding of 2 ids");
+        _assign(id);
+        bytes memory out = _ids(384);
+        _commit(id, n, ROOT, out);
+        _reveal(id, n, ROOT, out);
+        vm.snapshotGasLastCall("reveal, 384 words");
     }
 
     function test_GasOfADrawFromAFullList() public {

@@ -31,10 +31,13 @@ contract JobErrorsTest is Base {
         s = _spec();
         s.context += 1;
         _refused(s, _unknown(s));
+        s = _spec();
+        s.words = 1;
+        _refused(s, _unknown(s));
     }
 
     function _unknown(JobSpec memory s) private view returns (bytes memory) {
-        bytes32 id = registry.modelIdOf(s.modelRoot, s.specVersion, s.vocab, s.context);
+        bytes32 id = registry.modelIdOf(s.modelRoot, s.specVersion, s.vocab, s.context, s.words);
         return abi.encodeWithSelector(IModelRegistry.UnknownModel.selector, id);
     }
 

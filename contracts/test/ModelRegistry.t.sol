@@ -8,7 +8,7 @@ import {Base} from "./Base.sol";
 /// Owns a model and refuses coins.
 contract Refuser {
     function register(IModelRegistry r, bytes32 root) external payable returns (bytes32) {
-        return r.register{value: msg.value}(root, 0, 1, 1, "u", 0);
+        return r.register{value: msg.value}(root, 0, 1, 1, 0, "u", 0);
     }
 
     function retire(IModelRegistry r, bytes32 id) external {
@@ -37,14 +37,17 @@ contract ModelRegistryTest is Base {
         assertEq(m.registeredAt, 100, "height");
         assertEq(m.sourceHash, keccak256("source"), "source");
         assertEq(keccak256(bytes(m.uri)), keccak256("pack://here"), "uri");
-        assertEq(registry.modelsCount(), 1, "count");
+        assertEq(registry.modelsCount(), 2, "count");
         assertEq(registry.modelAt(0), MODEL, "at");
+        assertEq(registry.modelAt(1), ENCODER, "the second");
+        assertEq(m.words, 0, "it generates");
+        assertEq(registry.model(ENCODER).words, WORDS, "it embeds");
         assertTrue(registry.exists(MODEL) && !registry.exists(OTHER), "exists");
     }
 
     function test_RefusesADuplicate() public {
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.ModelExists.selector, MODEL));
-        registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, "u", 0);
+        registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, 0, "u", 0);
     }
 
     /// Whoever is first with a root and false numbers takes nothing from whoever comes with the true ones.
@@ -52,12 +55,14 @@ contract ModelRegistryTest is Base {
         bytes32 pack = keccak256("another pack");
         vm.deal(payer, 2 ether);
         vm.prank(payer);
-        bytes32 squatted = registry.register{value: 1 ether}(pack, 0, 7, 9, "u", 0);
-        bytes32 right = registry.register{value: 1 ether}(pack, 0, VOCAB, CONTEXT, "u", 0);
+        bytes32 squatted = registry.register{value: 1 ether}(pack, 0, 7, 9, 0, "u", 0);
+        bytes32 right = registry.register{value: 1 ether}(pack, 0, VOCAB, CONTEXT, 0, "u", 0);
         assertTrue(squatted != right, "two models");
-        assertEq(right, registry.modelIdOf(pack, 0, VOCAB, CONTEXT), "foretold");
+        assertEq(right, registry.modelIdOf(pack, 0, VOCAB, CONTEXT, 0), "foretold");
         assertEq(registry.model(right).vocab, VOCAB, "the right vocabulary");
         assertEq(registry.model(right).modelRoot, pack, "of the same pack");
+        bytes32 wordy = registry.register{value: 1 ether}(pack, 0, VOCAB, CONTEXT, 1, "u", 0);
+        assertTrue(wordy != right && registry.active(wordy), "the words count too");
         assertTrue(registry.active(right) && registry.active(squatted), "both take jobs");
     }
 
@@ -66,10 +71,12 @@ contract ModelRegistryTest is Base {
         registry.retire(MODEL);
         vm.deal(payer, 1 ether);
         vm.prank(payer);
-        assertEq(registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, "there", 0), MODEL, "the same id");
+        assertEq(
+            registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, 0, "there", 0), MODEL, "the same id"
+        );
         assertTrue(registry.active(MODEL), "takes jobs again");
         assertEq(registry.model(MODEL).owner, payer, "the new owner");
-        assertEq(registry.modelsCount(), 1, "listed once");
+        assertEq(registry.modelsCount(), 2, "listed once");
         // Each gets its own bond back.
         _skip(20);
         uint256 before = address(this).balance;
@@ -84,32 +91,32 @@ contract ModelRegistryTest is Base {
         vm.prank(payer);
         registry.withdrawBond(MODEL);
         assertEq(payer.balance, 1 ether, "the second");
-        assertEq(address(registry).balance, 0, "nothing is left behind");
+        assertEq(address(registry).balance, 1 ether, "the other model's bond");
     }
 
     function test_RefusesAnotherBond() public {
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.WrongBond.selector, 1 ether - 1, 1 ether));
-        registry.register{value: 1 ether - 1}(OTHER, 0, 5, 5, "u", 0);
+        registry.register{value: 1 ether - 1}(OTHER, 0, 5, 5, 0, "u", 0);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.WrongBond.selector, 1 ether + 1, 1 ether));
-        registry.register{value: 1 ether + 1}(OTHER, 0, 5, 5, "u", 0);
+        registry.register{value: 1 ether + 1}(OTHER, 0, 5, 5, 0, "u", 0);
     }
 
     function test_RefusesAnEmptyModel() public {
         _expect(IModelRegistry.EmptyModel.selector);
-        registry.register{value: 1 ether}(0, 0, 5, 5, "u", 0);
+        registry.register{value: 1 ether}(0, 0, 5, 5, 0, "u", 0);
         _expect(IModelRegistry.EmptyModel.selector);
-        registry.register{value: 1 ether}(OTHER, 0, 0, 5, "u", 0);
+        registry.register{value: 1 ether}(OTHER, 0, 0, 5, 0, "u", 0);
         _expect(IModelRegistry.EmptyModel.selector);
-        registry.register{value: 1 ether}(OTHER, 0, 5, 0, "u", 0);
+        registry.register{value: 1 ether}(OTHER, 0, 5, 0, 0, "u", 0);
     }
 
     function test_RefusesAUriOfTheWrongLength() public {
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.BadUri.selector, 0));
-        registry.register{value: 1 ether}(OTHER, 0, 5, 5, "", 0);
+        registry.register{value: 1 ether}(OTHER, 0, 5, 5, 0, "", 0);
         string memory long = string(new bytes(257));
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.BadUri.selector, 257));
-        registry.register{value: 1 ether}(OTHER, 0, 5, 5, long, 0);
-        registry.register{value: 1 ether}(OTHER, 0, 5, 5, string(new bytes(256)), 0);
+        registry.register{value: 1 ether}(OTHER, 0, 5, 5, 0, long, 0);
+        registry.register{value: 1 ether}(OTHER, 0, 5, 5, 0, string(new bytes(256)), 0);
     }
 
     function test_RefusesAnUnknownModel() public {

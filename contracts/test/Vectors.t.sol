@@ -21,6 +21,10 @@ contract VectorsTest is Base {
         Ids.checkOutput(out, stops, maxNew, vocab);
     }
 
+    function checkWords(bytes calldata out, uint32 words) external pure {
+        Ids.checkWords(out, words);
+    }
+
     function test_JobHashes() public view {
         uint256 i;
         for (; vm.keyExistsJson(json, _at(".jobs", i, "")); ++i) {
@@ -30,6 +34,7 @@ contract VectorsTest is Base {
                 // No part of the hash: they follow from the root.
                 vocab: uint32(i),
                 context: uint32(i),
+                words: uint32(i),
                 maxNew: _u32(".jobs", i, ".maxNew"),
                 temperatureQ16: _u32(".jobs", i, ".temperatureQ16"),
                 topK: _u32(".jobs", i, ".topK"),
@@ -40,7 +45,7 @@ contract VectorsTest is Base {
             });
             assertEq(hub.hashJob(s), vm.parseJsonBytes32(json, _at(".jobs", i, ".hash")), "job hash");
         }
-        assertEq(i, 4, "jobs read");
+        assertEq(i, 5, "jobs read");
     }
 
     function test_ModelIds() public view {
@@ -50,11 +55,12 @@ contract VectorsTest is Base {
                 vm.parseJsonBytes32(json, _at(".models", i, ".modelRoot")),
                 _u32(".models", i, ".specVersion"),
                 _u32(".models", i, ".vocab"),
-                _u32(".models", i, ".context")
+                _u32(".models", i, ".context"),
+                _u32(".models", i, ".words")
             );
             assertEq(id, vm.parseJsonBytes32(json, _at(".models", i, ".id")), "model id");
         }
-        assertEq(i, 2, "models read");
+        assertEq(i, 3, "models read");
     }
 
     function test_CommitHashes() public {
@@ -106,6 +112,20 @@ contract VectorsTest is Base {
             assertTrue(good == vm.parseJsonBool(json, _at(".outputs", i, ".answers")), vm.toString(i));
         }
         assertEq(i, 14, "outputs read");
+    }
+
+    function test_WordsAreJudgedAlike() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".words", i, "")); ++i) {
+            bool good;
+            try this.checkWords(
+                vm.parseJsonBytes(json, _at(".words", i, ".output")), _u32(".words", i, ".words")
+            ) {
+                good = true;
+            } catch {}
+            assertTrue(good == vm.parseJsonBool(json, _at(".words", i, ".answers")), vm.toString(i));
+        }
+        assertEq(i, 5, "outputs read");
     }
 
     function _at(string memory list, uint256 i, string memory field) private pure returns (string memory) {

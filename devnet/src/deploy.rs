@@ -123,8 +123,9 @@ pub async fn register(
     let call = ModelRegistry::registerCall {
         modelRoot: model.model_root,
         specVersion: model.spec_version,
-        vocab: model.vocab,
-        context: model.context,
+        vocab: model.shape.vocab,
+        context: model.shape.context,
+        words: model.shape.words,
         uri: format!("bitai:{}", model.name),
         sourceHash: model.source_hash,
     };

@@ -20,7 +20,7 @@ pub async fn run(devnet: &Devnet, prompt: &str, options: &SamplingArgs) -> Resul
     let (model, pack) = models::open(&devnet.data, Some(&devnet.model.name))?;
     let tokenizer = models::tokenizer(&pack)?;
     let job = infer::job(&tokenizer, model.model_root, prompt, options)?;
-    job.check(model.vocab, model.context)?;
+    job.check(&model.shape)?;
     let hub = &devnet.hub;
     let neuron = Account::named("neuron").address();
     let client = Sender::new(Arc::clone(hub.node()), Account::named("client").signer);

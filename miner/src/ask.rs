@@ -261,7 +261,7 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), 
     let (model, pack) = models::open(data, args.model.as_deref())?;
     let tokenizer = models::tokenizer(&pack)?;
     let job = infer::job(&tokenizer, model.model_root, &args.prompt, &args.sampling)?;
-    job.check(model.vocab, model.context)?;
+    job.check(&model.shape)?;
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);

@@ -147,8 +147,11 @@ fn print_model(model: &models::Listed) {
     println!("profile      {:?}", model.profile);
     println!(
         "layers       {}, vocabulary {}, context {}",
-        model.layers, model.vocab, model.context
+        model.layers, model.shape.vocab, model.shape.context
     );
+    if model.shape.embeds() {
+        println!("words        {}: it embeds", model.shape.words);
+    }
     println!("size         {} MiB", model.bytes >> 20);
     println!("source       BLAKE3 {:#x}", model.source_hash);
     println!("file         {}", model.path.display());

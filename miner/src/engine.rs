@@ -9,8 +9,8 @@ use bitai_model::{
     engine::{Engine, EngineError},
     pack::Pack,
 };
-use bitai_poc::{Header, TraceRoot, Transcript};
-use bitai_types::{Job, JobError, Sampler};
+use bitai_poc::{Header, TraceRoot, Transcript, model_shape};
+use bitai_types::{Job, JobError, ModelShape, Sampler};
 
 use crate::{cli::DeviceKind, config, exit::Failure};
 
@@ -164,10 +164,14 @@ impl Loaded {
         })
     }
 
+    /// The model's public numbers.
+    pub fn shape(&self) -> ModelShape {
+        model_shape(self.engine.program())
+    }
+
     /// Refuses a job that is malformed or does not fit the model.
     pub fn check(&self, job: &Job) -> Result<(), Failure> {
-        let program = self.engine.program();
-        Ok(job.check(program.vocab, program.context)?)
+        Ok(job.check(&self.shape())?)
     }
 
     /// Answers a job; `on_token` hears each id as it comes.

@@ -92,7 +92,7 @@ pub fn run(data: &DataDir, layers: &Layers, args: &InferArgs) -> Result<(), Fail
     }
     let job = job(&tokenizer, model.model_root, &args.prompt, &args.sampling)?;
     // Refused before the model is loaded: the context is in the manifest.
-    job.check(model.vocab, model.context)?;
+    job.check(&model.shape)?;
     let mut loaded = Loaded::new(&pack, layers.device(&args.device))?;
     let mut printer = Printer {
         stream: tokenizer.stream(),

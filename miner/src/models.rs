@@ -12,6 +12,8 @@ use bitai_model::{
     pack::{Pack, PackError, Profile as PackProfile},
     tokenizer::Tokenizer,
 };
+use bitai_poc::model_shape;
+use bitai_types::ModelShape;
 use serde::Serialize;
 
 use crate::{
@@ -41,10 +43,9 @@ pub struct Listed {
     pub spec_version: u32,
     /// Layers.
     pub layers: u32,
-    /// Vocabulary.
-    pub vocab: u32,
-    /// Longest sequence.
-    pub context: u32,
+    /// Vocabulary, longest sequence, words of an encoder's output.
+    #[serde(flatten)]
+    pub shape: ModelShape,
     /// Bytes on disk.
     pub bytes: u64,
     /// BLAKE3 of the file it was imported from.
@@ -59,8 +60,7 @@ impl Listed {
         ModelKey {
             model_root: self.model_root,
             spec_version: self.spec_version,
-            vocab: self.vocab,
-            context: self.context,
+            shape: self.shape,
         }
     }
 }
@@ -83,8 +83,7 @@ fn listed(name: String, pack: &Pack) -> Listed {
         profile: info.profile,
         spec_version: info.spec_version,
         layers: info.hyper.layers,
-        vocab: info.hyper.vocab,
-        context: info.hyper.context,
+        shape: model_shape(&pack.program()),
         bytes: pack.byte_len(),
         source_hash: B256::from(info.source.blake3),
         path: pack.path().to_owned(),

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use alloy_primitives::B256;
 use bitai_kernels::{Hash, Program};
-use bitai_types::Job;
+use bitai_types::{Job, ModelShape};
 use serde::{Deserialize, Serialize};
 
 /// Tag of a header's hash.
@@ -16,6 +16,15 @@ pub const TOKEN_TAG: &[u8; 16] = b"bitai/token/v0\0\0";
 
 /// Flag bit: `out` rows are committed at the checkpoints.
 pub const FLAG_OUT_ROWS: u32 = 1;
+
+/// A program's public numbers, by which jobs for it are judged.
+pub fn model_shape(program: &Program) -> ModelShape {
+    ModelShape {
+        vocab: program.vocab,
+        context: program.context,
+        words: program.emits().unwrap_or(0),
+    }
+}
 
 /// All that a trace is bound to and that is known before it starts. The number of outputs completes it.
 ///

@@ -15,7 +15,7 @@ pub mod recheck;
 pub mod slice;
 pub mod transcript;
 
-pub use header::{Header, TraceRoot};
+pub use header::{Header, TraceRoot, model_shape};
 pub use merkle::{MerkleError, MerkleProof};
 pub use model_root::{Branches, LineOpening, Pack, TensorLine, TensorOpening, WeightOpening};
 pub use opening::{KvOpening, LayerOpening, LayerRows, OpenError, RangeOpening, TokenNode, TokenOpening};

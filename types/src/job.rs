@@ -6,6 +6,8 @@ use alloy_sol_types::SolValue;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::ModelShape;
+
 /// The tensor spec's version; 0 until a GPU has run it at full speed.
 pub const SPEC_VERSION: u32 = 0;
 /// Most stop ids that a job may name.
@@ -40,7 +42,7 @@ pub struct Job {
     pub spec_version: u32,
     /// Prompt ids; templates are the client's business.
     pub input_ids: Vec<u32>,
-    /// Most tokens to generate, at least 1.
+    /// Most tokens to generate, at least 1; 0 where the model embeds.
     pub max_new: u32,
     /// Generation ends after one of these.
     pub stop_ids: Vec<u32>,
@@ -67,6 +69,27 @@ pub enum JobError {
     /// Nothing to generate.
     #[error("max_new is 0; at least 1 token must be asked for")]
     NothingAsked,
+    /// Tokens of a model that puts out words.
+    #[error("max_new is {max_new}; this model embeds and generates nothing: it must be 0")]
+    EmbeddingGenerates {
+        /// Tokens asked for.
+        max_new: u32,
+    },
+    /// Stop ids of a model that puts out words.
+    #[error("{got} stop ids; this model embeds and generates nothing: there must be none")]
+    EmbeddingStops {
+        /// How many.
+        got: usize,
+    },
+    /// A sampler of a model that puts out words.
+    #[error("temperature, top_k or top_p is set; this model embeds and samples nothing: all three must be 0")]
+    EmbeddingSamples,
+    /// A seed of a model that puts out words.
+    #[error("seed is {seed}; this model embeds and draws nothing: it must be 0, so that one text is one job")]
+    EmbeddingSeeded {
+        /// The seed.
+        seed: u64,
+    },
     /// Too long.
     #[error("{input} input ids + {max_new} new > context of {context}")]
     ContextOverflow {
@@ -110,9 +133,17 @@ pub enum JobError {
         /// Tokens asked for.
         max_new: u32,
     },
+    /// Another number of words than the model puts out.
+    #[error("output of {got} words; this model puts out {expected}")]
+    BadWords {
+        /// Words found.
+        got: usize,
+        /// The model's.
+        expected: u32,
+    },
 }
 
-/// Ids as the chain carries them: little-endian u32 each.
+/// Ids (or the words of an embedding, as bit patterns) as the chain carries them: little-endian u32 each.
 pub fn ids_to_bytes(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
@@ -132,6 +163,19 @@ pub fn ids_hash(ids: &[u32]) -> B256 {
 }
 
 impl Job {
+    /// The job that embeds `input_ids`: it says nothing else, so one text is one job.
+    pub const fn embedding(model_root: B256, input_ids: Vec<u32>) -> Self {
+        Self {
+            model_root,
+            spec_version: SPEC_VERSION,
+            input_ids,
+            max_new: 0,
+            stop_ids: Vec::new(),
+            sampler: Sampler::GREEDY,
+            seed: 0,
+        }
+    }
+
     /// `keccak256(abi.encode(bytes32 modelRoot, uint32 specVersion, bytes32 inputHash, uint32 maxNew,
     /// bytes32 stopHash, uint32 temperatureQ16, uint32 topK, uint32 topPQ16, uint64 seed))`.
     pub fn hash(&self) -> B256 {
@@ -151,9 +195,9 @@ impl Job {
         )
     }
 
-    /// Refuses what the hub refuses, before any fee is spent, and a job under another tensor spec than
-    /// [`SPEC_VERSION`].
-    pub fn check(&self, vocab: u32, context: u32) -> Result<(), JobError> {
+    /// Refuses what the hub refuses of a job for a model of this shape, before any fee is spent, and a job under
+    /// another tensor spec than [`SPEC_VERSION`].
+    pub fn check(&self, model: &ModelShape) -> Result<(), JobError> {
         if self.spec_version != SPEC_VERSION {
             return Err(JobError::SpecVersion {
                 got: self.spec_version,
@@ -163,14 +207,12 @@ impl Job {
         if self.input_ids.is_empty() {
             return Err(JobError::EmptyInput);
         }
-        if self.max_new == 0 {
-            return Err(JobError::NothingAsked);
+        if model.embeds() {
+            self.check_embedding()?;
+        } else {
+            self.check_generating()?;
         }
-        if self.stop_ids.len() > STOP_IDS_MAX {
-            return Err(JobError::TooManyStops {
-                got: self.stop_ids.len(),
-            });
-        }
+        let (vocab, context) = (model.vocab, model.context);
         if self.input_ids.len() as u64 + u64::from(self.max_new) > u64::from(context) {
             return Err(JobError::ContextOverflow {
                 input: self.input_ids.len(),
@@ -178,13 +220,47 @@ impl Job {
                 context,
             });
         }
-        if let Some(id) = self
+        match self
             .input_ids
             .iter()
             .chain(&self.stop_ids)
             .find(|id| **id >= vocab)
         {
-            return Err(JobError::IdOutOfRange { id: *id, vocab });
+            Some(id) => Err(JobError::IdOutOfRange { id: *id, vocab }),
+            None => Ok(()),
+        }
+    }
+
+    /// What a job for a model that embeds may say: nothing but its ids.
+    fn check_embedding(&self) -> Result<(), JobError> {
+        if self.max_new != 0 {
+            return Err(JobError::EmbeddingGenerates {
+                max_new: self.max_new,
+            });
+        }
+        if !self.stop_ids.is_empty() {
+            return Err(JobError::EmbeddingStops {
+                got: self.stop_ids.len(),
+            });
+        }
+        if self.sampler != Sampler::GREEDY {
+            return Err(JobError::EmbeddingSamples);
+        }
+        if self.seed != 0 {
+            return Err(JobError::EmbeddingSeeded { seed: self.seed });
+        }
+        Ok(())
+    }
+
+    /// What a job for a model that generates may ask, but for the ranges of its ids.
+    fn check_generating(&self) -> Result<(), JobError> {
+        if self.max_new == 0 {
+            return Err(JobError::NothingAsked);
+        }
+        if self.stop_ids.len() > STOP_IDS_MAX {
+            return Err(JobError::TooManyStops {
+                got: self.stop_ids.len(),
+            });
         }
         let s = self.sampler;
         if s.temperature_q16 == 0 && (s.top_k != 0 || s.top_p_q16 != 0) {
@@ -198,8 +274,20 @@ impl Job {
         Ok(())
     }
 
-    /// Whether `output` may answer this job: ends at a stop id or at max_new, no stop id earlier.
-    pub fn check_output(&self, output: &[u32], vocab: u32) -> Result<(), JobError> {
+    /// Whether `output` may answer this job for a model of this shape. Tokens end at a stop id or at max_new, with no
+    /// stop id earlier; words are as many as the model puts out, and any value is one.
+    pub fn check_output(&self, output: &[u32], model: &ModelShape) -> Result<(), JobError> {
+        if model.embeds() {
+            return if output.len() as u64 == u64::from(model.words) {
+                Ok(())
+            } else {
+                Err(JobError::BadWords {
+                    got: output.len(),
+                    expected: model.words,
+                })
+            };
+        }
+        let vocab = model.vocab;
         let bad = JobError::BadEnd {
             len: output.len(),
             max_new: self.max_new,
@@ -262,6 +350,25 @@ mod tests {
         }
     }
 
+    fn model(vocab: u32, context: u32) -> ModelShape {
+        ModelShape {
+            vocab,
+            context,
+            words: 0,
+        }
+    }
+
+    fn encoder() -> ModelShape {
+        ModelShape {
+            words: 2,
+            ..model(9, 3)
+        }
+    }
+
+    fn embedding() -> Job {
+        Job::embedding(B256::repeat_byte(1), vec![1, 2, 8])
+    }
+
     #[test]
     fn every_field_changes_the_hash() {
         let base = job();
@@ -287,22 +394,25 @@ mod tests {
 
     #[test]
     fn refuses_jobs_the_hub_would_refuse() {
-        assert_eq!(job().check(100, 7), Ok(()));
+        assert_eq!(job().check(&model(100, 7)), Ok(()));
         assert!(matches!(
-            job().check(100, 6),
+            job().check(&model(100, 6)),
             Err(JobError::ContextOverflow { .. })
         ));
-        assert_eq!(job().check(3, 7), Err(JobError::IdOutOfRange { id: 3, vocab: 3 }));
+        assert_eq!(
+            job().check(&model(3, 7)),
+            Err(JobError::IdOutOfRange { id: 3, vocab: 3 })
+        );
         assert_eq!(
             Job {
                 input_ids: vec![],
                 ..job()
             }
-            .check(9, 9),
+            .check(&model(9, 9)),
             Err(JobError::EmptyInput)
         );
         assert_eq!(
-            Job { max_new: 0, ..job() }.check(9, 9),
+            Job { max_new: 0, ..job() }.check(&model(9, 9)),
             Err(JobError::NothingAsked)
         );
         assert_eq!(
@@ -310,7 +420,7 @@ mod tests {
                 spec_version: SPEC_VERSION + 1,
                 ..job()
             }
-            .check(9, 9),
+            .check(&model(9, 9)),
             Err(JobError::SpecVersion {
                 got: SPEC_VERSION + 1,
                 expected: SPEC_VERSION
@@ -321,7 +431,7 @@ mod tests {
                 stop_ids: vec![1; 17],
                 ..job()
             }
-            .check(9, 9),
+            .check(&model(9, 9)),
             Err(JobError::TooManyStops { got: 17 })
         ));
         let greedy_with_k = Sampler {
@@ -333,25 +443,95 @@ mod tests {
                 sampler: greedy_with_k,
                 ..job()
             }
-            .check(9, 9),
+            .check(&model(9, 9)),
             Err(JobError::Sampler(_))
         ));
     }
 
     #[test]
     fn refuses_outputs_that_end_in_the_wrong_place() {
-        assert_eq!(job().check_output(&[5, 5, 2], 9), Ok(()));
-        assert_eq!(job().check_output(&[5, 5, 5, 5], 9), Ok(()));
+        assert_eq!(job().check_output(&[5, 5, 2], &model(9, 9)), Ok(()));
+        assert_eq!(job().check_output(&[5, 5, 5, 5], &model(9, 9)), Ok(()));
         for bad in [&[][..], &[5], &[2, 5, 5, 5], &[5, 5, 5, 5, 5]] {
             assert!(
-                matches!(job().check_output(bad, 9), Err(JobError::BadEnd { .. })),
+                matches!(
+                    job().check_output(bad, &model(9, 9)),
+                    Err(JobError::BadEnd { .. })
+                ),
                 "{bad:?}"
             );
         }
         assert!(matches!(
-            job().check_output(&[9, 2], 9),
+            job().check_output(&[9, 2], &model(9, 9)),
             Err(JobError::IdOutOfRange { .. })
         ));
+    }
+
+    #[test]
+    fn an_embedding_fills_the_context_and_says_nothing_but_its_ids() {
+        assert_eq!(embedding().check(&encoder()), Ok(()));
+        assert!(!model(9, 3).embeds());
+        assert_eq!(
+            embedding().check(&model(9, 9)),
+            Err(JobError::NothingAsked),
+            "a model that generates"
+        );
+    }
+
+    #[test]
+    fn rejects_every_setting_that_an_embedding_does_not_read() {
+        let with = |f: &dyn Fn(&mut Job)| {
+            let mut j = embedding();
+            f(&mut j);
+            j.check(&encoder())
+        };
+        assert_eq!(
+            with(&|j| j.max_new = 1),
+            Err(JobError::EmbeddingGenerates { max_new: 1 })
+        );
+        assert_eq!(
+            with(&|j| j.stop_ids = vec![1, 2]),
+            Err(JobError::EmbeddingStops { got: 2 })
+        );
+        assert_eq!(
+            with(&|j| j.sampler.temperature_q16 = 1),
+            Err(JobError::EmbeddingSamples)
+        );
+        assert_eq!(with(&|j| j.sampler.top_k = 1), Err(JobError::EmbeddingSamples));
+        assert_eq!(
+            with(&|j| j.sampler.top_p_q16 = 65536),
+            Err(JobError::EmbeddingSamples)
+        );
+        assert_eq!(with(&|j| j.seed = 7), Err(JobError::EmbeddingSeeded { seed: 7 }));
+        assert_eq!(with(&|j| j.input_ids.clear()), Err(JobError::EmptyInput));
+        assert_eq!(
+            with(&|j| j.input_ids.push(1)),
+            Err(JobError::ContextOverflow {
+                input: 4,
+                max_new: 0,
+                context: 3
+            })
+        );
+        assert_eq!(
+            with(&|j| j.input_ids[2] = 9),
+            Err(JobError::IdOutOfRange { id: 9, vocab: 9 })
+        );
+        assert!(matches!(
+            with(&|j| j.spec_version += 1),
+            Err(JobError::SpecVersion { .. })
+        ));
+    }
+
+    #[test]
+    fn an_embedding_is_answered_by_its_number_of_words_whatever_they_are() {
+        let all = [0, u32::MAX];
+        assert_eq!(embedding().check_output(&all, &encoder()), Ok(()));
+        for got in [0, 1, 3] {
+            assert_eq!(
+                embedding().check_output(&vec![1; got], &encoder()),
+                Err(JobError::BadWords { got, expected: 2 })
+            );
+        }
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 pub mod chain;
 pub mod job;
+pub mod model;
 pub mod rpc;
 
 pub use alloy_primitives::{Address, B256, Bytes, U256};
 pub use job::{Job, JobError, Sampler};
+pub use model::ModelShape;

@@ -2,7 +2,10 @@
 
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_sol_types::SolValue;
-use bitai_types::job::{JobError, Sampler, ids_from_bytes, ids_to_bytes};
+use bitai_types::{
+    ModelShape,
+    job::{JobError, Sampler, ids_from_bytes, ids_to_bytes},
+};
 
 use crate::JobSpec;
 
@@ -97,27 +100,27 @@ pub struct ModelKey {
     pub model_root: B256,
     /// Tensor spec that runs it.
     pub spec_version: u32,
-    /// Token ids are below this.
-    pub vocab: u32,
-    /// Most tokens of a sequence, input and output together.
-    pub context: u32,
+    /// Its numbers.
+    pub shape: ModelShape,
 }
 
 impl ModelKey {
-    /// `keccak256(abi.encode(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context))`: the
+    /// `keccak256(abi.encode(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context, uint32 words))`: the
     /// registration's id. Whoever registers false numbers makes another id.
     pub fn id(&self) -> B256 {
-        keccak256((self.model_root, self.spec_version, self.vocab, self.context).abi_encode())
+        let s = self.shape;
+        keccak256((self.model_root, self.spec_version, s.vocab, s.context, s.words).abi_encode())
     }
 }
 
-/// A job as `infer` takes it; `model` is the one that it names, whose vocabulary and context no job holds.
+/// A job as `infer` takes it; `model` is the one that it names, whose numbers no job holds.
 pub fn spec_from_job(job: &bitai_types::Job, model: &ModelKey) -> JobSpec {
     JobSpec {
         modelRoot: job.model_root,
         specVersion: job.spec_version,
-        vocab: model.vocab,
-        context: model.context,
+        vocab: model.shape.vocab,
+        context: model.shape.context,
+        words: model.shape.words,
         maxNew: job.max_new,
         temperatureQ16: job.sampler.temperature_q16,
         topK: job.sampler.top_k,
@@ -185,10 +188,21 @@ mod tests {
     #[test]
     fn every_number_of_a_model_changes_its_id() {
         let key = key(B256::repeat_byte(3));
+        let with = |shape| ModelKey { shape, ..key }.id();
         let mut ids = vec![
             key.id(),
-            ModelKey { vocab: 8, ..key }.id(),
-            ModelKey { context: 8, ..key }.id(),
+            with(ModelShape {
+                vocab: 8,
+                ..key.shape
+            }),
+            with(ModelShape {
+                context: 8,
+                ..key.shape
+            }),
+            with(ModelShape {
+                words: 8,
+                ..key.shape
+            }),
             ModelKey {
                 spec_version: 1,
                 ..key
@@ -202,15 +216,18 @@ mod tests {
         ];
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), 5);
+        assert_eq!(ids.len(), 6);
     }
 
     fn key(model_root: B256) -> ModelKey {
         ModelKey {
             model_root,
             spec_version: 0,
-            vocab: 9,
-            context: 16,
+            shape: ModelShape {
+                vocab: 9,
+                context: 16,
+                words: 5,
+            },
         }
     }
 
@@ -230,7 +247,7 @@ mod tests {
             seed: u64::MAX,
         };
         let spec = spec_from_job(&job, &key(job.model_root));
-        assert_eq!((spec.vocab, spec.context), (9, 16));
+        assert_eq!((spec.vocab, spec.context, spec.words), (9, 16, 5));
         assert_eq!(job_from_spec(&spec), Ok(job));
     }
 

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use alloy_primitives::{Address, B256, U256, keccak256};
 use alloy_sol_types::SolValue;
 use bitai_contracts::ModelKey;
-use bitai_types::job::{Job, Sampler, commit_hash, ids_hash, ids_to_bytes};
+use bitai_types::{
+    ModelShape,
+    job::{Job, Sampler, commit_hash, ids_hash, ids_to_bytes},
+};
 use serde_json::{Value, json};
 
 fn jobs() -> Vec<Job> {
@@ -51,6 +54,7 @@ fn jobs() -> Vec<Job> {
             seed: 7,
             ..base
         },
+        Job::embedding(B256::repeat_byte(0x22), vec![101, 258, 102]),
     ]
 }
 
@@ -86,10 +90,40 @@ fn outputs() -> Vec<Value> {
                 "maxNew": job.max_new,
                 "vocab": vocab,
                 "output": hex0x(&ids_to_bytes(out)),
-                "answers": job.check_output(out, *vocab).is_ok(),
+                "answers": job.check_output(out, &shape(*vocab, 0)).is_ok(),
             })
         })
         .collect()
+}
+
+/// Outputs of embedding jobs, and whether each may answer a model of that many words. The first holds every sort of word.
+fn words() -> Vec<Value> {
+    let job = Job::embedding(B256::ZERO, vec![1]);
+    let cases: [(u32, &[u32]); 5] = [
+        (4, &[0, 1, u32::MAX, 1 << 31]),
+        (1, &[u32::MAX]),
+        (4, &[1, 2, 3]),
+        (4, &[1, 2, 3, 4, 5]),
+        (4, &[]),
+    ];
+    cases
+        .iter()
+        .map(|(words, out)| {
+            json!({
+                "words": words,
+                "output": hex0x(&ids_to_bytes(out)),
+                "answers": job.check_output(out, &shape(1, *words)).is_ok(),
+            })
+        })
+        .collect()
+}
+
+fn shape(vocab: u32, words: u32) -> ModelShape {
+    ModelShape {
+        vocab,
+        context: u32::MAX,
+        words,
+    }
 }
 
 fn hex0x(bytes: &[u8]) -> String {
@@ -142,21 +176,29 @@ fn vectors() -> Value {
         })
         .collect();
 
-    let models: Vec<Value> = [(0x11u8, 0, 49152, 8192), (0xff, u32::MAX, 1, u32::MAX)]
-        .map(|(root, spec_version, vocab, context)| {
-            let model_root = B256::repeat_byte(root);
-            let key = ModelKey {
-                model_root,
-                spec_version,
+    let models: Vec<Value> = [
+        (0x11u8, 0, 49152, 8192, 0),
+        (0x22, 0, 30522, 512, 384),
+        (0xff, u32::MAX, 1, u32::MAX, u32::MAX),
+    ]
+    .map(|(root, spec_version, vocab, context, words)| {
+        let model_root = B256::repeat_byte(root);
+        let key = ModelKey {
+            model_root,
+            spec_version,
+            shape: ModelShape {
                 vocab,
                 context,
-            };
-            json!({
-                "modelRoot": model_root, "specVersion": spec_version, "vocab": vocab, "context": context,
-                "id": key.id(),
-            })
+                words,
+            },
+        };
+        json!({
+            "modelRoot": model_root, "specVersion": spec_version, "vocab": vocab, "context": context,
+            "words": words,
+            "id": key.id(),
         })
-        .to_vec();
+    })
+    .to_vec();
 
     json!({
         "about": "written by contracts/bindings/tests/vectors.rs, read by contracts/test/Vectors.t.sol",
@@ -165,6 +207,7 @@ fn vectors() -> Value {
         "commits": commits,
         "draws": draws,
         "outputs": outputs(),
+        "words": words(),
     })
 }
 

@@ -22,7 +22,7 @@ abstract contract Neurons is Ledger {
     struct Terms {
         bytes32 modelId;
         uint32 inputs;
-        uint32 maxNew;
+        uint32 outputs;
         uint96 share;
         uint96 collateral;
         uint64 roundAt;
@@ -127,14 +127,13 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function eligible(bytes32 modelId, uint32 inputs, uint32 maxNew, uint96 share, uint96 collateral)
+    function eligible(bytes32 modelId, uint32 inputs, uint32 outputs, uint96 share, uint96 collateral)
         external
         view
         returns (address[] memory found)
     {
-        Terms memory t = Terms(
-            modelId, inputs, maxNew, share, _collateral(share, collateral), uint64(block.number)
-        );
+        Terms memory t =
+            Terms(modelId, inputs, outputs, share, _collateral(share, collateral), uint64(block.number));
         Offer[] storage list = _offers[modelId];
         found = new address[](list.length);
         uint256 n;
@@ -145,7 +144,7 @@ abstract contract Neurons is Ledger {
     }
 
     /// @inheritdoc IWorkerHub
-    function quote(bytes32 modelId, uint32 inputs, uint32 maxNew, uint8 k, uint96 collateral)
+    function quote(bytes32 modelId, uint32 inputs, uint32 outputs, uint8 k, uint96 collateral)
         external
         view
         returns (uint256)
@@ -153,13 +152,13 @@ abstract contract Neurons is Ledger {
         Offer[] storage list = _offers[modelId];
         uint256 best = type(uint256).max;
         for (uint256 i = 0; i < list.length; ++i) {
-            uint256 share = _gross(_ask(list[i], inputs, maxNew));
+            uint256 share = _gross(_ask(list[i], inputs, outputs));
             if (share >= best || share > type(uint96).max / 2) continue;
             // A larger share asks for more collateral, so each price is tried on everyone.
             Terms memory t = Terms(
                 modelId,
                 inputs,
-                maxNew,
+                outputs,
                 _u96(share),
                 _collateral(_u96(share), collateral),
                 uint64(block.number)
@@ -236,16 +235,16 @@ abstract contract Neurons is Ledger {
     /// was opened, so that nobody enters a draw whose beacon is known.
     function _mayServe(Offer storage offer, Terms memory t) private view returns (bool) {
         if (offer.since > t.roundAt || offer.collateralMax < t.collateral) return false;
-        if (_ask(offer, t.inputs, t.maxNew) > _net(t.share)) return false;
+        if (_ask(offer, t.inputs, t.outputs) > _net(t.share)) return false;
         Neuron storage n = _neurons[offer.neuron];
         return n.since <= t.roundAt && n.stake >= MIN_STAKE && n.stake - n.locked >= t.collateral;
     }
 
-    /// Wei that the neuron wants for `inputs` prompt ids and `maxNew` tokens.
-    function _ask(Offer storage offer, uint32 inputs, uint32 maxNew) private view returns (uint256) {
+    /// Wei that the neuron wants for `inputs` prompt ids and `outputs` tokens or words.
+    function _ask(Offer storage offer, uint32 inputs, uint32 outputs) private view returns (uint256) {
         return
             uint256(offer.askBase) + uint256(offer.askPerInput) * inputs + uint256(offer.askPerOutput)
-                * maxNew;
+                * outputs;
     }
 
     /// Least share whose part after the protocol's is at least `net`.

@@ -18,6 +18,8 @@ struct Model {
     uint32 vocab;
     /// Most tokens (input and output together) of one sequence.
     uint32 context;
+    /// 0 for a model that generates; else the words of 32 bits that it puts out for a text.
+    uint32 words;
     /// Bond that the owner gets back after retirement, in wei.
     uint256 bond;
     /// BLAKE3 of the file it was imported from, as its owner says.
@@ -26,8 +28,8 @@ struct Model {
     string uri;
 }
 
-/// Models by the hash of their pack's root, spec version, vocabulary and context: whoever registers a root with false numbers
-/// registers another model than the right one, and takes nothing away from it.
+/// Models by the hash of their pack's root, spec version, vocabulary, context and words: whoever registers a root with false
+/// numbers registers another model than the right one, and takes nothing away from it.
 interface IModelRegistry {
     /// A model was registered, or again after its retirement.
     event ModelRegistered(
@@ -37,6 +39,7 @@ interface IModelRegistry {
         uint32 specVersion,
         uint32 vocab,
         uint32 context,
+        uint32 words,
         string uri,
         bytes32 sourceHash
     );
@@ -71,6 +74,7 @@ interface IModelRegistry {
     /// @param specVersion tensor spec that runs it
     /// @param vocab token ids are below this
     /// @param context most tokens of a sequence, input and output together
+    /// @param words 0 for a model that generates, else the words that it puts out for a text
     /// @param uri where the pack can be had, 1 to 256 bytes
     /// @param sourceHash BLAKE3 of the file it was imported from
     /// @return id what offers and jobs name it by
@@ -79,6 +83,7 @@ interface IModelRegistry {
         uint32 specVersion,
         uint32 vocab,
         uint32 context,
+        uint32 words,
         string calldata uri,
         bytes32 sourceHash
     ) external payable returns (bytes32 id);
@@ -87,7 +92,7 @@ interface IModelRegistry {
     /// Gives the caller its bond of a model that it retired, once the delay has passed.
     function withdrawBond(bytes32 modelId) external;
     /// The id of a pack with these numbers, registered or not.
-    function modelIdOf(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context)
+    function modelIdOf(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context, uint32 words)
         external
         pure
         returns (bytes32);

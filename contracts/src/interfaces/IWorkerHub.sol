@@ -38,9 +38,12 @@ struct JobSpec {
     uint32 specVersion;
     /// Its vocabulary.
     uint32 vocab;
-    /// Its context. The model must be registered with exactly these four; they are no part of the job's hash but for the first two.
+    /// Its context.
     uint32 context;
-    /// Most tokens to generate, at least 1.
+    /// Its words: 0 where it generates, else the words of its output, and the job embeds. The model must be registered with
+    /// exactly these five; they are no part of the job's hash but for the first two.
+    uint32 words;
+    /// Most tokens to generate, at least 1; 0 where the job embeds.
     uint32 maxNew;
     /// 0 = greedy, else the temperature in Q16.
     uint32 temperatureQ16;
@@ -92,7 +95,7 @@ struct Job {
     uint8 k;
     /// Draws after the first.
     uint8 attempt;
-    /// Most tokens to generate.
+    /// Most tokens to generate; 0 where the job embeds.
     uint32 maxNew;
     /// The model's vocabulary.
     uint32 vocab;
@@ -108,6 +111,8 @@ struct Job {
     uint96 share;
     /// Wei still held for the job.
     uint96 escrow;
+    /// Words of the output where the job embeds; 0 where it generates.
+    uint32 words;
     /// Wei locked per assignment.
     uint96 collateral;
     /// Stop ids.
@@ -170,7 +175,7 @@ struct Offer {
     uint96 askBase;
     /// Wei per prompt id.
     uint64 askPerInput;
-    /// Wei per token of max_new.
+    /// Wei per token of max_new, or per word of an embedding.
     uint64 askPerOutput;
     /// Height of the offer: jobs posted before it do not draw this neuron.
     uint32 since;
@@ -282,8 +287,16 @@ interface IWorkerHub {
     error ModelInactive(bytes32 modelId);
     /// Thrown when the job has no input ids.
     error EmptyInput();
-    /// Thrown when max_new is 0.
+    /// Thrown when max_new is 0 and the model generates.
     error NothingAsked();
+    /// Thrown when max_new is not 0 and the model embeds.
+    error EmbeddingGenerates(uint32 maxNew);
+    /// Thrown when a job for a model that embeds names stop ids.
+    error EmbeddingStops(uint256 stops);
+    /// Thrown when a job for a model that embeds sets temperature, top_k or top_p.
+    error EmbeddingSamples(uint32 temperatureQ16, uint32 topK, uint32 topPQ16);
+    /// Thrown when a job for a model that embeds sets a seed, which nothing would read.
+    error EmbeddingSeeded(uint64 seed);
     /// Thrown when input ids and max_new together exceed the model's context.
     error ContextOverflow(uint256 inputLength, uint32 maxNew, uint32 context);
     /// Thrown when a job names more than 16 stop ids.
@@ -337,8 +350,8 @@ interface IWorkerHub {
     function withdraw() external;
     /// Sets where pay goes; zero means the neuron itself.
     function setPayout(address payout) external;
-    /// Serves a model for `askBase + askPerInput * prompt ids + askPerOutput * max_new` wei a job, locking at most
-    /// `collateralMax` wei for one; calling again changes the offer.
+    /// Serves a model for `askBase + askPerInput * prompt ids + askPerOutput * outputs` wei a job, locking at most
+    /// `collateralMax` wei for one; outputs are max_new, or the words of an embedding. Calling again changes the offer.
     function serve(
         bytes32 modelId,
         uint96 askBase,
@@ -402,13 +415,13 @@ interface IWorkerHub {
     /// Everyone who offers to serve a model.
     function offers(bytes32 modelId) external view returns (Offer[] memory);
     /// Who could be drawn for a new job on the model that pays `share` (before the protocol's part) for `inputs` prompt ids and
-    /// `maxNew` tokens under `collateral`.
-    function eligible(bytes32 modelId, uint32 inputs, uint32 maxNew, uint96 share, uint96 collateral)
+    /// `outputs` tokens or words under `collateral`.
+    function eligible(bytes32 modelId, uint32 inputs, uint32 outputs, uint96 share, uint96 collateral)
         external
         view
         returns (address[] memory);
     /// Least fee that `k` neurons who could be drawn now would accept, or 0 where there are fewer.
-    function quote(bytes32 modelId, uint32 inputs, uint32 maxNew, uint8 k, uint96 collateral)
+    function quote(bytes32 modelId, uint32 inputs, uint32 outputs, uint8 k, uint96 collateral)
         external
         view
         returns (uint256);

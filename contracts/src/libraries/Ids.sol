@@ -1,8 +1,8 @@
-// Token ids as the chain carries them: little-endian u32, four bytes each.
+// Token ids and words as the chain carries them: little-endian, four bytes each.
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-/// Checks of id lists in calldata.
+/// Checks of lists in calldata.
 library Ids {
     /// Thrown when the bytes are no list of little-endian u32 ids (length not a multiple of 4).
     error BadIdBytes(uint256 length);
@@ -12,6 +12,8 @@ library Ids {
     error IdAfterStop(uint256 position, uint32 stopId);
     /// Thrown when an output ends neither with a stop id nor at max_new, is empty or too long.
     error BadEnd(uint256 length, uint32 maxNew);
+    /// Thrown when the output of an embedding job is not exactly the model's words, four bytes each.
+    error BadWords(uint256 length, uint32 words);
 
     /// Number of ids in `data`.
     function count(bytes calldata data) internal pure returns (uint256) {
@@ -42,6 +44,11 @@ library Ids {
             if (i + 1 < n) require(!stop, IdAfterStop(i, id));
             else require(stop || n == maxNew, BadEnd(n, maxNew));
         }
+    }
+
+    /// Refuses an output that may not answer an embedding job: exactly `words` words, of any value.
+    function checkWords(bytes calldata data, uint32 words) internal pure {
+        require(data.length == uint256(words) * 4, BadWords(data.length, words));
     }
 
     /// Id number `i`; the caller knows that it exists.

@@ -5,11 +5,11 @@ pragma solidity ^0.8.37;
 /// Ids of registrations.
 library ModelId {
     /// Id of the registration of a pack with these numbers. False numbers make another id, which nobody serves.
-    function id(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context)
+    function id(bytes32 modelRoot, uint32 specVersion, uint32 vocab, uint32 context, uint32 words)
         internal
         pure
         returns (bytes32)
     {
-        return keccak256(abi.encode(modelRoot, specVersion, vocab, context));
+        return keccak256(abi.encode(modelRoot, specVersion, vocab, context, words));
     }
 }

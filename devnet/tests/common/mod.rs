@@ -54,7 +54,9 @@ pub(crate) fn job(devnet: &Devnet, prompt: u32, max_new: u32) -> Job {
     Job {
         model_root: devnet.model.model_root,
         spec_version: 0,
-        input_ids: (0..prompt).map(|i| (i * 37 + 11) % devnet.model.vocab).collect(),
+        input_ids: (0..prompt)
+            .map(|i| (i * 37 + 11) % devnet.model.shape.vocab)
+            .collect(),
         max_new,
         stop_ids: vec![],
         sampler: Sampler {

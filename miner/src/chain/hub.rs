@@ -8,7 +8,7 @@ use bitai_contracts::{
     Job as HubJob, JobStatus, Model, ModelKey, ModelRegistry, Neuron, Offer, Params, Slot, SlotState,
     WorkerHub, explain_revert, job_from_spec, spec_from_job,
 };
-use bitai_types::Job;
+use bitai_types::{Job, ModelShape};
 
 use super::{
     node::{Node, Refusal},
@@ -186,7 +186,8 @@ impl Hub {
         let call = WorkerHub::quoteCall {
             modelId: model.id(),
             inputs: u32::try_from(job.input_ids.len()).unwrap_or(u32::MAX),
-            maxNew: job.max_new,
+            // What the neuron is paid for: tokens that it may generate, or words that it puts out.
+            outputs: job.max_new.max(model.shape.words),
             k: neurons,
             collateral: alloy_primitives::Uint::ZERO,
         };
@@ -230,8 +231,11 @@ impl Hub {
             Some(ModelKey {
                 model_root: event.modelRoot,
                 spec_version: event.specVersion,
-                vocab: event.vocab,
-                context: event.context,
+                shape: ModelShape {
+                    vocab: event.vocab,
+                    context: event.context,
+                    words: event.words,
+                },
             })
         };
         Ok(self

@@ -131,9 +131,8 @@ fn blank(claim: &Claim, ok: bool, finding: String) -> Checked {
 }
 
 /// Output ids that no honest run of the job can end with.
-fn not_an_answer(loaded: &mut Loaded, claim: &Claim) -> Option<Checked> {
-    let vocab = loaded.engine().program().vocab;
-    let refused = claim.job.check_output(&claim.output_ids, vocab).err()?;
+fn not_an_answer(loaded: &Loaded, claim: &Claim) -> Option<Checked> {
+    let refused = claim.job.check_output(&claim.output_ids, &loaded.shape()).err()?;
     Some(blank(claim, false, format!("no answer to this job: {refused}")))
 }
 

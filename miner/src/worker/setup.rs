@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::U256;
 use bitai_contracts::{Model, ModelKey};
+use bitai_types::ModelShape;
 
 use super::{Computer, Neuron};
 use crate::{
@@ -137,8 +138,11 @@ fn refusal(model: &ModelKey, line: &Model) -> Option<String> {
     let listed = ModelKey {
         model_root: line.modelRoot,
         spec_version: line.specVersion,
-        vocab: line.vocab,
-        context: line.context,
+        shape: ModelShape {
+            vocab: line.vocab,
+            context: line.context,
+            words: line.words,
+        },
     };
     let differs = differences(model, &listed);
     if !differs.is_empty() {
@@ -161,10 +165,12 @@ fn differences(pack: &ModelKey, listed: &ModelKey) -> Vec<String> {
             listed.model_root, pack.model_root
         ));
     }
+    let (theirs, mine) = (listed.shape, pack.shape);
     for (field, theirs, mine) in [
         ("spec version", listed.spec_version, pack.spec_version),
-        ("vocabulary", listed.vocab, pack.vocab),
-        ("context", listed.context, pack.context),
+        ("vocabulary", theirs.vocab, mine.vocab),
+        ("context", theirs.context, mine.context),
+        ("words", theirs.words, mine.words),
     ] {
         if theirs != mine {
             words.push(format!("{field} {theirs}, the pack has {mine}"));
@@ -245,8 +251,11 @@ mod tests {
         ModelKey {
             model_root: B256::repeat_byte(1),
             spec_version: 0,
-            vocab: 512,
-            context: 256,
+            shape: ModelShape {
+                vocab: 512,
+                context: 256,
+                words: 0,
+            },
         }
     }
 
@@ -257,8 +266,9 @@ mod tests {
             registeredAt: 1,
             retiredAt: 0,
             specVersion: model.spec_version,
-            vocab: model.vocab,
-            context: model.context,
+            vocab: model.shape.vocab,
+            context: model.shape.context,
+            words: model.shape.words,
             bond: U256::ONE,
             sourceHash: B256::ZERO,
             uri: "u".into(),
@@ -270,8 +280,11 @@ mod tests {
         assert_eq!(refusal(&pack(), &line(&pack())), None);
         let false_numbers = ModelKey {
             spec_version: 3,
-            vocab: 7,
-            context: 9,
+            shape: ModelShape {
+                vocab: 7,
+                context: 9,
+                words: 4,
+            },
             ..pack()
         };
         let why = refusal(&pack(), &line(&false_numbers)).unwrap();
@@ -279,6 +292,7 @@ mod tests {
             "spec version 3, the pack has 0",
             "vocabulary 7, the pack has 512",
             "context 9, the pack has 256",
+            "words 4, the pack has 0",
         ] {
             assert!(why.contains(words), "{why}");
         }

@@ -14,7 +14,7 @@ use super::{
     seats::Seats,
 };
 use crate::{
-    header::{Header, TraceRoot},
+    header::{Header, TraceRoot, model_shape},
     merkle,
     model_root::Branches,
 };
@@ -94,14 +94,14 @@ impl Judge {
         if !valid {
             return Ok(Some("the program breaks the tensor spec"));
         }
-        let (vocab, context) = (self.program.vocab, self.program.context);
+        let shape = model_shape(&self.program);
         self.job
-            .check(vocab, context)
+            .check(&shape)
             .map_err(|e| DisputeError::Setup(e.to_string()))?;
         if !self.names_tensors_that_are_there() {
             return Ok(Some("the program names a tensor that the pack does not hold"));
         }
-        Ok(match self.job.check_output(&self.outputs, vocab) {
+        Ok(match self.job.check_output(&self.outputs, &shape) {
             Ok(()) => None,
             Err(JobError::IdOutOfRange { .. }) => Some("an output id is outside the vocabulary"),
             Err(_) => Some("the output does not end where the job says"),
