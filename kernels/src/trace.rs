@@ -11,6 +11,11 @@ pub trait Trace: Send {
 
     /// The token sampled from position `pos` (it becomes the input of `pos + 1`).
     fn sampled(&mut self, pos: u32, token: u32);
+
+    /// All words that an encoder put out (int32 bit patterns), once. Nothing for a sink that only hears decoders.
+    fn words(&mut self, words: &[u32]) {
+        let _ = words;
+    }
 }
 
 /// A site's output rows, as a probe sees them.

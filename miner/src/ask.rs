@@ -16,6 +16,7 @@ use crate::{
     cli::AskArgs,
     config::Layers,
     datadir::DataDir,
+    embed::Embedding,
     exit::Failure,
     infer, models, stake, wallet,
 };
@@ -55,7 +56,7 @@ pub struct Answered {
     pub job_id: U256,
     /// Who answered.
     pub neuron: Address,
-    /// The answer.
+    /// The answer: ids, or the words of an embedding.
     pub output_ids: Vec<u32>,
     /// Root over everything computed.
     pub trace_root: TraceRoot,
@@ -260,8 +261,7 @@ pub fn print_legs(legs: &[Leg]) {
 pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), Failure> {
     let (model, pack) = models::open(data, args.model.as_deref())?;
     let tokenizer = models::tokenizer(&pack)?;
-    let job = infer::job(&tokenizer, model.model_root, &args.prompt, &args.sampling)?;
-    job.check(&model.shape)?;
+    let job = infer::job_for(&model, &tokenizer, &args.prompt, args.embed, &args.sampling)?;
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);
@@ -286,19 +286,29 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), 
     .await;
     spinner.finish_and_clear();
     let (job_id, tx, answered) = result?;
+    let embedding = answered
+        .as_ref()
+        .filter(|_| args.embed)
+        .map(|a| Embedding::of(&a.output_ids));
     let text = answered
         .as_ref()
+        .filter(|_| !args.embed)
         .map(|a| infer::text(&tokenizer, &a.output_ids))
         .transpose()?;
     if args.json {
-        println!(
-            "{}",
-            serde_json::json!({ "job_id": job_id.to_string(), "tx": tx, "text": text, "answer": answered })
-        );
+        let mut object =
+            serde_json::json!({ "job_id": job_id.to_string(), "tx": tx, "text": text, "answer": answered });
+        if args.embed {
+            object["embedding"] = serde_json::json!(embedding);
+        }
+        println!("{object}");
         return Ok(());
     }
-    if let (Some(text), Some(answered)) = (text, answered) {
-        println!("{text}\n");
+    if let Some(answered) = answered {
+        match &embedding {
+            Some(embedding) => println!("embedding        {embedding}\n"),
+            None => println!("{}\n", text.unwrap_or_default()),
+        }
         println!("trace root       {}", answered.trace_root);
         println!("neuron           {}", answered.neuron);
         print_legs(&answered.legs);

@@ -174,7 +174,7 @@ pub struct InferArgs {
     /// The prompt
     pub prompt: String,
     /// Turn the prompt into an embedding; the model must be an encoder
-    #[arg(long, conflicts_with = "out")]
+    #[arg(long, conflicts_with_all = ["max_new", "temperature", "top_k", "top_p", "seed", "raw"])]
     pub embed: bool,
     /// Name or root of the model
     #[arg(long, env = "BITAI_MODEL")]
@@ -324,7 +324,7 @@ pub struct AskPriceArgs {
     /// Wei asked for each prompt id [default: 6 * 10^10]
     #[arg(long, env = "BITAI_ASK_IN", value_name = "WEI")]
     pub ask_in: Option<u64>,
-    /// Wei asked for each token that the job may generate [default: 6 * 10^11]
+    /// Wei asked for each token that the job may generate, or word of an embedding [default: 6 * 10^11]
     #[arg(long, env = "BITAI_ASK_OUT", value_name = "WEI")]
     pub ask_out: Option<u64>,
 }
@@ -357,6 +357,9 @@ pub struct RunArgs {
 pub struct AskArgs {
     /// The prompt
     pub prompt: String,
+    /// Turn the prompt into an embedding; the model must be an encoder
+    #[arg(long, conflicts_with_all = ["max_new", "temperature", "top_k", "top_p", "seed", "raw"])]
+    pub embed: bool,
     /// Name or root of the model; its tokenizer is needed here, so it must be imported
     #[arg(long, env = "BITAI_MODEL")]
     pub model: Option<String>,

@@ -1,83 +1,82 @@
-//! `infer --embed`: one text as an encoder's row of integers on this machine.
+//! Embeddings: the job that a text means to an encoder, and its words as people and programs read them.
 
-use std::time::Instant;
+use bitai_model::{arch::encoder::F_ENCODER, engine::EngineError, tokenizer::Tokenizer};
+use bitai_types::Job;
+use serde::Serialize;
 
-use bitai_kernels::{Hash, Trace};
-use bitai_model::{arch::encoder::F_ENCODER, engine::Engine, pack::Pack, tokenizer::Tokenizer};
-
-use crate::{
-    cli::InferArgs,
-    config::Layers,
-    engine::{device, engine_failure},
-    exit::Failure,
-    models::Listed,
-};
+use crate::{engine::engine_failure, exit::Failure, models::Listed};
 
 /// Elements that are shown to people; JSON has all.
 const SHOWN: usize = 8;
 
-/// The roots that a run commits to, a root a layer.
-#[derive(Default)]
-struct LayerRoots(Vec<Hash>);
-
-impl Trace for LayerRoots {
-    fn bodies(&mut self, _: u32, bodies: &[Hash]) {
-        self.0.extend(bodies);
+/// The job that embeds a text; refused for a model that generates.
+pub fn job(tokenizer: &Tokenizer, model: &Listed, text: &str) -> Result<Job, Failure> {
+    if !model.shape.embeds() {
+        return Err(engine_failure(EngineError::NotAnEncoder));
     }
-    fn sampled(&mut self, _: u32, _: u32) {}
+    let ids = tokenizer
+        .sentence(text)
+        .map_err(|e| Failure::Usage(format!("text: {e}")))?;
+    Ok(Job::embedding(model.model_root, ids))
 }
 
-/// Runs the command for an encoder.
-pub fn run(
-    model: &Listed,
-    pack: &Pack,
-    tokenizer: &Tokenizer,
-    layers: &Layers,
-    args: &InferArgs,
-) -> Result<(), Failure> {
-    let ids = tokenizer
-        .sentence(&args.prompt)
-        .map_err(|e| Failure::Usage(format!("text: {e}")))?;
-    let device = device(layers.device(&args.device))?;
-    let mut engine = Engine::new(pack, device.as_ref()).map_err(engine_failure)?;
-    let mut roots = LayerRoots::default();
-    let started = Instant::now();
-    let row = engine.embed(&ids, &mut roots).map_err(engine_failure)?;
-    let took = started.elapsed();
-    let root = bitai_kernels::rows::merkle_root(&roots.0);
-    // Exact: the integers are below 2^31 and the divisor is a power of two. For people only.
-    let real: Vec<f64> = row
-        .iter()
-        .map(|v| f64::from(*v) / f64::from(1u32 << F_ENCODER))
-        .collect();
-    if args.json {
-        let object = serde_json::json!({
-            "model": model.name,
-            "model_root": model.model_root,
-            "input_ids": ids,
-            "integers": row,
-            "fraction_bits": F_ENCODER,
-            "embedding": real,
-            "layers_root": format!("0x{}", hex::encode(root)),
-            "seconds": took.as_secs_f64(),
-            "device": device.info().name,
-        });
-        println!("{object}");
-        return Ok(());
+/// An encoder's output for programs that read it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Embedding {
+    /// The words as they are committed.
+    pub integers: Vec<i32>,
+    /// An integer of 2 to this power stands for one.
+    pub fraction_bits: u8,
+    /// The same as real numbers, exactly.
+    pub embedding: Vec<f64>,
+}
+
+impl Embedding {
+    /// Of a job's output.
+    pub fn of(words: &[u32]) -> Self {
+        let integers: Vec<i32> = words.iter().map(|w| w.cast_signed()).collect();
+        // Exact: the integers are below 2^31 and the divisor is a power of two. For people only.
+        let real = |v: &i32| f64::from(*v) / f64::from(1u32 << F_ENCODER);
+        Self {
+            embedding: integers.iter().map(real).collect(),
+            fraction_bits: F_ENCODER,
+            integers,
+        }
     }
-    let shown: Vec<String> = real.iter().take(SHOWN).map(|v| format!("{v:.4}")).collect();
-    println!("model       {} ({:#x})", model.name, model.model_root);
-    println!("tokens      {} in, the ends included", ids.len());
-    println!(
-        "embedding   {} elements in Q{F_ENCODER}: {} ... (all: --json)",
-        row.len(),
-        shown.join(", ")
-    );
-    println!("layers root 0x{}", hex::encode(root));
-    println!(
-        "time        {:.3} s on {}",
-        took.as_secs_f64(),
-        device.info().name
-    );
-    Ok(())
+}
+
+impl std::fmt::Display for Embedding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown: Vec<String> = self
+            .embedding
+            .iter()
+            .take(SHOWN)
+            .map(|v| format!("{v:.4}"))
+            .collect();
+        let count = self.integers.len();
+        write!(
+            f,
+            "{count} elements in Q{}: {}",
+            self.fraction_bits,
+            shown.join(", ")
+        )?;
+        if count > SHOWN {
+            f.write_str(" ... (all: --json)")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_signed_and_shown_exactly() {
+        let e = Embedding::of(&[1 << 16, u32::MAX, 1 << 31]);
+        assert_eq!(e.integers, [1 << 16, -1, i32::MIN]);
+        assert_eq!(e.embedding, [1.0, -1.0 / 65536.0, -32768.0]);
+        assert_eq!(e.to_string(), "3 elements in Q16: 1.0000, -0.0000, -32768.0000");
+        assert!(Embedding::of(&[0; 9]).to_string().ends_with("(all: --json)"));
+    }
 }

@@ -111,6 +111,10 @@ impl Trace for Heard<'_> {
     fn sampled(&mut self, pos: u32, token: u32) {
         self.trace.sampled(pos, token);
     }
+
+    fn words(&mut self, words: &[u32]) {
+        self.trace.words(words);
+    }
 }
 
 /// Keeps what a run commits to, from one position on.
@@ -174,11 +178,17 @@ impl Loaded {
         Ok(job.check(&self.shape())?)
     }
 
-    /// Answers a job; `on_token` hears each id as it comes.
+    /// Answers a job of the model's kind; `on_token` hears each id as it comes (words it does not hear).
     pub fn answer(&mut self, job: &Job, on_token: &mut dyn FnMut(u32)) -> Result<Run, Failure> {
         self.check(job)?;
         let started = Instant::now();
         let mut transcript = Transcript::new(Header::new(job, self.engine.program()));
+        if self.shape().embeds() {
+            self.engine
+                .embed(&job.input_ids, &mut transcript)
+                .map_err(engine_failure)?;
+            return finish(transcript, started);
+        }
         self.engine
             .generate(
                 &job.input_ids,
@@ -192,7 +202,8 @@ impl Loaded {
         finish(transcript, started)
     }
 
-    /// Computes a claimed answer again, as one prefill; `on_position` hears how many positions are done.
+    /// Computes a claimed answer again, as one prefill; `on_position` hears how many positions (of an encoder: layers)
+    /// are done. An embedding does not depend on the claimed words, so it is computed as it was.
     pub fn recheck(
         &mut self,
         job: &Job,
@@ -206,6 +217,12 @@ impl Loaded {
             trace: &mut transcript,
             on_position,
         };
+        if model_shape(self.engine.program()).embeds() {
+            self.engine
+                .embed(&job.input_ids, &mut heard)
+                .map_err(engine_failure)?;
+            return finish(transcript, started);
+        }
         self.engine
             .recheck(&job.input_ids, output_ids, &kernel_sampler(job), &mut heard)
             .map_err(engine_failure)?;
@@ -252,9 +269,12 @@ impl Loaded {
     }
 
     /// Times generating: up to `tokens` tokens one by one, after a piece of the job's prompt. `None` where the
-    /// context leaves no room to time any.
+    /// context leaves no room to time any, and for a model that generates nothing.
     pub fn decode_rate(&mut self, job: &Job, tokens: u32) -> Result<Option<DecodeRate>, Failure> {
         self.check(job)?;
+        if self.shape().embeds() {
+            return Ok(None);
+        }
         let prompt = &job.input_ids[..job.input_ids.len().min(RATE_PROMPT)];
         let room = (self.engine.program().context as usize).saturating_sub(prompt.len());
         // The first one comes out of the prefill.

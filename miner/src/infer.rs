@@ -1,18 +1,19 @@
-//! `infer`: one answer on this machine, streamed, with a receipt that anyone can verify.
+//! `infer`: one answer or embedding on this machine, with a receipt that anyone can verify.
 
 use std::{io::Write, path::PathBuf};
 
 use alloy_primitives::B256;
-use bitai_model::tokenizer::Tokenizer;
+use bitai_model::{engine::EngineError, tokenizer::Tokenizer};
 use bitai_types::{Job, Sampler, job::SPEC_VERSION};
 
 use crate::{
     cli::{InferArgs, SamplingArgs},
     config::Layers,
     datadir::DataDir,
-    engine::{Loaded, Run},
+    embed::{self, Embedding},
+    engine::{Loaded, Run, engine_failure},
     exit::Failure,
-    models,
+    models::{self, Listed},
     receipt::Receipt,
 };
 
@@ -54,6 +55,26 @@ pub fn job(
     })
 }
 
+/// The job that a prompt, or with `embed` a text, means to a model; refused where the model is of the other kind or the
+/// hub would refuse it.
+pub fn job_for(
+    model: &Listed,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    embed: bool,
+    options: &SamplingArgs,
+) -> Result<Job, Failure> {
+    let job = if embed {
+        embed::job(tokenizer, model, prompt)?
+    } else if model.shape.embeds() {
+        return Err(engine_failure(EngineError::NotADecoder));
+    } else {
+        job(tokenizer, model.model_root, prompt, options)?
+    };
+    job.check(&model.shape)?;
+    Ok(job)
+}
+
 /// Text of output ids.
 pub fn text(tokenizer: &Tokenizer, ids: &[u32]) -> Result<String, Failure> {
     tokenizer
@@ -87,26 +108,62 @@ impl Printer<'_> {
 pub fn run(data: &DataDir, layers: &Layers, args: &InferArgs) -> Result<(), Failure> {
     let (model, pack) = models::open(data, args.model.as_deref())?;
     let tokenizer = models::tokenizer(&pack)?;
-    if args.embed {
-        return crate::embed::run(&model, &pack, &tokenizer, layers, args);
-    }
-    let job = job(&tokenizer, model.model_root, &args.prompt, &args.sampling)?;
-    // Refused before the model is loaded: the context is in the manifest.
-    job.check(&model.shape)?;
+    // Refused before the model is loaded: its numbers are in the manifest.
+    let job = job_for(&model, &tokenizer, &args.prompt, args.embed, &args.sampling)?;
     let mut loaded = Loaded::new(&pack, layers.device(&args.device))?;
     let mut printer = Printer {
         stream: tokenizer.stream(),
         on: !args.json,
     };
     let run = loaded.answer(&job, &mut |id| printer.push(id))?;
-    let text = text(&tokenizer, run.transcript.outputs())?;
+    let text = if args.embed {
+        String::new()
+    } else {
+        text(&tokenizer, run.transcript.outputs())?
+    };
     let receipt = Receipt::new(&model.name, job, text, &run)?;
     let path = args
         .out
         .clone()
         .unwrap_or_else(|| data.receipts().join(Receipt::file_name(receipt.trace_root)));
     receipt.write(&path)?;
+    if args.embed {
+        report_embedding(args.json, &receipt, &run, &loaded.info.name, path);
+        return Ok(());
+    }
     report(args.json, &receipt, &run, &loaded.info.name, path)
+}
+
+fn report_embedding(json: bool, receipt: &Receipt, run: &Run, device: &str, path: PathBuf) {
+    let embedding = Embedding::of(&receipt.output_ids);
+    if json {
+        let object = serde_json::json!({
+            "model": receipt.model,
+            "model_root": receipt.job.model_root,
+            "input_ids": receipt.job.input_ids,
+            "integers": embedding.integers,
+            "fraction_bits": embedding.fraction_bits,
+            "embedding": embedding.embedding,
+            "trace_root": receipt.trace_root,
+            "seconds": run.took.as_secs_f64(),
+            "device": device,
+            "receipt": path,
+        });
+        println!("{object}");
+        return;
+    }
+    println!("model       {} ({:#x})", receipt.model, receipt.job.model_root);
+    println!(
+        "tokens      {} in, the ends included",
+        receipt.job.input_ids.len()
+    );
+    println!("embedding   {embedding}");
+    println!("time        {:.3} s on {device}", run.took.as_secs_f64());
+    println!("trace root  {}", receipt.trace_root);
+    println!(
+        "receipt     {} (check it: bitai-miner verify {0})",
+        path.display()
+    );
 }
 
 fn report(json: bool, receipt: &Receipt, run: &Run, device: &str, path: PathBuf) -> Result<(), Failure> {

@@ -166,6 +166,72 @@ fn a_check_compares_a_second_device_or_pack_and_shows_its_work() {
 }
 
 #[test]
+fn an_embedding_has_a_receipt_that_verifies_and_a_changed_word_is_named() {
+    let dir = with_model();
+    let d = dir.path();
+    synthetic::encoder::write(&d.join("models/enc.pack"), &synthetic::encoder::tiny(), 7).unwrap();
+    let receipt = d.join("r.json");
+    let receipt = receipt.to_str().unwrap();
+    let text = [
+        "infer",
+        "--embed",
+        "The deep sea",
+        "--model",
+        "enc",
+        "--out",
+        receipt,
+    ];
+    let out = miner(d, &[&text[..], &["--json"]].concat());
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(json["input_ids"], serde_json::json!([2, 4, 7, 5, 3]));
+    assert_eq!(json["integers"].as_array().unwrap().len(), 64);
+    for device in ["reference", "cpu-portable"] {
+        let out = miner(d, &["verify", receipt, "--against", device]);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{text}");
+        assert!(
+            text.contains("64 words out") && !text.contains("generating"),
+            "{text}"
+        );
+    }
+    let mut read: serde_json::Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
+    assert_eq!(read["trace_root"], json["trace_root"]);
+    read["output_ids"][9] = (read["output_ids"][9].as_u64().unwrap() ^ 1).into();
+    let lie = d.join("lie.json");
+    std::fs::write(&lie, read.to_string()).unwrap();
+    let out = miner(d, &["verify", lie.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(14));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("output word 9 should be"));
+    read["output_ids"].as_array_mut().unwrap().pop();
+    std::fs::write(&lie, read.to_string()).unwrap();
+    let out = miner(d, &["verify", lie.to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(14));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("output of 63 words; this model puts out 64"));
+
+    assert_eq!(
+        code(d, &["infer", "sea", "--model", "enc"]),
+        2,
+        "generates nothing"
+    );
+    assert_eq!(
+        code(d, &["infer", "--embed", "sea", "--model", "tiny"]),
+        2,
+        "puts out no row"
+    );
+    assert_eq!(
+        code(d, &["infer", "--embed", "sea", "--model", "enc", "--seed", "1"]),
+        2,
+        "draws nothing"
+    );
+    assert_eq!(
+        code(d, &["infer", "--embed", &"sea ".repeat(30), "--model", "enc"]),
+        13,
+        "longer than the context"
+    );
+}
+
+#[test]
 fn rejects_model_files_that_are_unknown_or_cut_and_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("x.gguf");

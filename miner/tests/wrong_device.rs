@@ -21,7 +21,7 @@ use bitai_model::{
 use bitai_poc::{
     Header,
     dispute::{Regenerate, RunnerRegen},
-    recheck::{Part, first_layer},
+    recheck::{Divergence, Part, first_layer},
 };
 use bitai_types::{Job, Sampler};
 
@@ -111,7 +111,11 @@ fn one_flipped_integer_is_named_by_its_token_and_layer() {
         token.layers(&program, &header).unwrap()
     };
     let parted = first_layer(POSITION, &layers(&ReferenceDevice), &layers(&wrong)).unwrap();
-    assert_eq!((parted.pos, parted.what), (POSITION, Part::Kv(LAYER)));
+    let there = Divergence::Token {
+        pos: POSITION,
+        what: Part::Kv(LAYER),
+    };
+    assert_eq!(parted, there);
 }
 
 /// A fault at every kind of site: where the trace shows it at all, exactly that number is named.

@@ -1,5 +1,7 @@
-//! Llama-shaped packs of any size from a seed, for quick tests and for benches of shapes whose weights are
+//! Llama-shaped packs of any size from a seed (and small encoders: [`encoder`]), for quick tests and for benches of shapes whose weights are
 //! not at hand. Integers come straight from BLAKE3's stream: no floats but the RoPE table's.
+
+pub mod encoder;
 
 use std::{
     io::{Cursor, Seek, Write},
@@ -149,7 +151,7 @@ fn fill<W: Write + Seek>(
                 }
                 writer.whole(name, DType::I32, 1, *cols as usize, &bytes)?;
             }
-            Part::Linear(linear) => weight(&mut writer, linear, seed)?,
+            Part::Linear(linear) => matrix(&mut writer, &Matrix::of(linear), seed)?,
             Part::Rescaled { name, .. } => {
                 unreachable!("{name}: a synthetic model's embedding has no factor of its own")
             }
@@ -191,13 +193,46 @@ fn fill<W: Write + Seek>(
     writer.finish(info, plan.program, &vocabulary.encode())
 }
 
-fn weight<W: Write + Seek>(
+/// A weight to be made up.
+struct Matrix<'a> {
+    /// Name without suffix.
+    name: &'a str,
+    /// Rows.
+    n: usize,
+    /// Elements a row.
+    k: usize,
+    /// Whether it has a multiplier for every 32 weights.
+    grouped: bool,
+    /// What a typical weight is worth.
+    gain: f64,
+}
+
+impl<'a> Matrix<'a> {
+    /// These keep each layer's output near its input's size, the embedding near 1 and logits a few units apart.
+    fn of(part: &'a LinearPart) -> Self {
+        let gain = match part.role {
+            Role::Embed => 1.0,
+            Role::AttnOut | Role::Down => 0.7 / f64::from(part.k).sqrt(),
+            _ => 1.5 / f64::from(part.k).sqrt(),
+        };
+        Self {
+            name: &part.name,
+            n: part.n as usize,
+            k: part.k as usize,
+            grouped: part.grouped,
+            gain,
+        }
+    }
+}
+
+/// Writes `.q`, `.scale` and, where it is grouped, `.mult`.
+fn matrix<W: Write + Seek>(
     writer: &mut PackWriter<W>,
-    part: &LinearPart,
+    part: &Matrix<'_>,
     seed: u64,
 ) -> Result<(), PackError> {
-    let (n, k) = (part.n as usize, part.k as usize);
-    let mut bytes = stream(seed, &part.name);
+    let (n, k) = (part.n, part.k);
+    let mut bytes = stream(seed, part.name);
     let mut row = vec![0; k];
     let mut out = writer.tensor(&format!("{}.q", part.name), DType::I8, n, k)?;
     for _ in 0..n {
@@ -211,14 +246,8 @@ fn weight<W: Write + Seek>(
         out.write(&row)?;
     }
     out.finish()?;
-    // Uniform bytes have a deviation of 74; these scales keep each layer's output near its input's size,
-    // the embedding near 1 and logits a few units apart.
-    let gain = match part.role {
-        Role::Embed => 1.0,
-        Role::AttnOut | Role::Down => 0.7 / f64::from(part.k).sqrt(),
-        _ => 1.5 / f64::from(part.k).sqrt(),
-    };
-    let (m, e) = number::scale(gain / 74.0 / if part.grouped { 8.0 } else { 1.0 });
+    // Uniform bytes have a deviation of 74.
+    let (m, e) = number::scale(part.gain / 74.0 / if part.grouped { 8.0 } else { 1.0 });
     let mut scales = Vec::with_capacity(n * 4);
     let mut jitter = stream(seed, &format!("{}.scale", part.name));
     for _ in 0..n {

@@ -13,9 +13,15 @@ pub const HEADER_TAG: &[u8; 16] = b"bitai/header/v0\0";
 pub const ROOT_TAG: &[u8; 16] = b"bitai/trace/v0\0\0";
 /// Tag of a token's node.
 pub const TOKEN_TAG: &[u8; 16] = b"bitai/token/v0\0\0";
+/// Tag of the node of an encoder's layer.
+pub const LAYER_TAG: &[u8; 16] = b"bitai/layer/v0\0\0";
+/// Tag of the node of an encoder's output.
+pub const WORDS_TAG: &[u8; 16] = b"bitai/words/v0\0\0";
 
 /// Flag bit: `out` rows are committed at the checkpoints.
 pub const FLAG_OUT_ROWS: u32 = 1;
+/// Flag bit: an encoder's trace, a root a layer and then the words.
+pub const FLAG_BY_LAYER: u32 = 2;
 
 /// A program's public numbers, by which jobs for it are judged.
 pub fn model_shape(program: &Program) -> ModelShape {
@@ -44,6 +50,8 @@ pub struct Header {
     pub prompt: u32,
     /// Whether `out` rows are committed at all.
     pub out_rows: bool,
+    /// Whether the program embeds: its trace has a root a layer and no sampled tokens.
+    pub by_layer: bool,
 }
 
 impl Header {
@@ -56,12 +64,32 @@ impl Header {
             vocab: program.vocab,
             prompt: u32::try_from(job.input_ids.len()).unwrap_or(u32::MAX),
             out_rows: true,
+            by_layer: program.emits().is_some(),
         }
     }
 
-    /// Positions that a trace with `outputs` sampled tokens has: the last token is never run.
+    /// Positions that are run: of a decoder with `outputs` sampled tokens all but the last, which is never run; of an
+    /// encoder the prompt's.
     pub fn positions(&self, outputs: u32) -> u32 {
-        self.prompt.saturating_add(outputs).saturating_sub(1)
+        if self.by_layer {
+            self.prompt
+        } else {
+            self.prompt.saturating_add(outputs).saturating_sub(1)
+        }
+    }
+
+    /// Body roots of a finished run: one a position, or one a layer.
+    pub fn bodies(&self, outputs: u32) -> u32 {
+        if self.by_layer {
+            self.layers
+        } else {
+            self.positions(outputs)
+        }
+    }
+
+    /// Leaves of the trace's tree, T in the hashes: the tokens, or the layers and the words behind them.
+    pub fn leaves(&self, outputs: u32) -> u32 {
+        self.bodies(outputs).saturating_add(u32::from(self.by_layer))
     }
 
     /// Whether layer `layer` commits an `out` row.
@@ -71,10 +99,13 @@ impl Header {
 
     /// The output index that position `pos` samples, if it samples one.
     pub fn output_at(&self, pos: u32) -> Option<u32> {
+        if self.by_layer {
+            return None;
+        }
         pos.checked_add(1)?.checked_sub(self.prompt)
     }
 
-    /// H(tag, job, layers, stride, vocab, flags, prompt length, output length, positions).
+    /// H(tag, job, layers, stride, vocab, flags, prompt length, output length, leaves of the tree).
     pub fn hash(&self, outputs: u32) -> Hash {
         let mut h = blake3::Hasher::new();
         h.update(HEADER_TAG);
@@ -86,7 +117,7 @@ impl Header {
             self.flags(),
             self.prompt,
             outputs,
-            self.positions(outputs),
+            self.leaves(outputs),
         ] {
             h.update(&word.to_le_bytes());
         }
@@ -95,7 +126,8 @@ impl Header {
 
     /// The flags word.
     pub fn flags(&self) -> u32 {
-        if self.out_rows { FLAG_OUT_ROWS } else { 0 }
+        let flag = |on, bit| if on { bit } else { 0 };
+        flag(self.out_rows, FLAG_OUT_ROWS) | flag(self.by_layer, FLAG_BY_LAYER)
     }
 }
 
@@ -105,12 +137,12 @@ impl Header {
 pub struct TraceRoot(pub B256);
 
 impl TraceRoot {
-    /// H(tag, header hash, positions, Merkle root over the token nodes).
-    pub fn new(header: &Hash, positions: u32, tree: &Hash) -> Self {
+    /// H(tag, header hash, leaves, Merkle root over them): token nodes, or layer nodes and the words' node.
+    pub fn new(header: &Hash, leaves: u32, tree: &Hash) -> Self {
         let mut h = blake3::Hasher::new();
         h.update(ROOT_TAG);
         h.update(header);
-        h.update(&positions.to_le_bytes());
+        h.update(&leaves.to_le_bytes());
         h.update(tree);
         Self(B256::from(*h.finalize().as_bytes()))
     }
@@ -160,6 +192,28 @@ pub fn token_node(pos: u32, body: &Hash, sampled: Option<u32>) -> Hash {
     *h.finalize().as_bytes()
 }
 
+/// layer(l) of an encoder: H(tag, layer, body root over its positions' leaves).
+pub fn layer_node(layer: u32, body: &Hash) -> Hash {
+    let mut h = blake3::Hasher::new();
+    h.update(LAYER_TAG);
+    h.update(&layer.to_le_bytes());
+    h.update(body);
+    *h.finalize().as_bytes()
+}
+
+/// The node of an encoder's output: H(tag, number of words, BLAKE3 of the words as little-endian bytes).
+pub fn words_node(words: &[u32]) -> Hash {
+    let mut bytes = blake3::Hasher::new();
+    for word in words {
+        bytes.update(&word.to_le_bytes());
+    }
+    let mut h = blake3::Hasher::new();
+    h.update(WORDS_TAG);
+    h.update(&u32::try_from(words.len()).unwrap_or(u32::MAX).to_le_bytes());
+    h.update(bytes.finalize().as_bytes());
+    *h.finalize().as_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +226,7 @@ mod tests {
             vocab: 49152,
             prompt: 5,
             out_rows: true,
+            by_layer: false,
         }
     }
 
@@ -191,10 +246,11 @@ mod tests {
             Header { vocab: 49151, ..h }.hash(4),
             Header { prompt: 6, ..h }.hash(4),
             Header { out_rows: false, ..h }.hash(4),
+            Header { by_layer: true, ..h }.hash(4),
         ];
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), 8);
+        assert_eq!(all.len(), 9);
     }
 
     #[test]
@@ -206,6 +262,22 @@ mod tests {
         assert_eq!(h.output_at(7), Some(3));
         assert!(h.has_out(15) && !h.has_out(16) && !h.has_out(0));
         assert!(!Header { out_rows: false, ..h }.has_out(15));
+    }
+
+    #[test]
+    fn an_encoder_runs_its_prompt_and_commits_layers_and_words() {
+        let h = Header {
+            by_layer: true,
+            ..header()
+        };
+        assert_eq!((h.positions(384), h.bodies(384), h.leaves(384)), (5, 30, 31));
+        assert_eq!((h.flags(), h.output_at(4)), (3, None));
+        assert_ne!(h.hash(384), h.hash(383), "the number of words is bound");
+        let body = [7; 32];
+        assert_ne!(layer_node(0, &body), layer_node(1, &body));
+        assert_ne!(layer_node(0, &body), token_node(0, &body, None));
+        assert_ne!(words_node(&[0]), words_node(&[]));
+        assert_ne!(words_node(&[1, 2]), words_node(&[2, 1]));
     }
 
     #[test]

@@ -102,19 +102,25 @@ pub struct TokenOpening {
 }
 
 impl TokenOpening {
-    /// Opens position `pos` of a finished transcript; `None` outside it.
+    /// Opens position `pos` of a finished transcript; `None` outside it, and in an encoder's, which has no tokens.
     pub fn prove(transcript: &Transcript, pos: u32) -> Option<Self> {
+        if transcript.header().by_layer {
+            return None;
+        }
         Some(Self {
             node: TokenNode {
                 body: *transcript.body_roots().get(pos as usize)?,
                 sampled: transcript.sampled_at(pos),
             },
-            proof: MerkleProof::prove(&transcript.token_nodes(), pos)?,
+            proof: MerkleProof::prove(&transcript.nodes(), pos)?,
         })
     }
 
     /// Checks it against the root of a trace with this header and number of outputs.
     pub fn verify(&self, root: TraceRoot, header: &Header, outputs: u32, pos: u32) -> Result<(), OpenError> {
+        if header.by_layer {
+            return Err(OpenError::Root("token"));
+        }
         self.node.check(header, pos)?;
         let positions = header.positions(outputs);
         let tree = self
@@ -331,6 +337,7 @@ mod tests {
             vocab: 50,
             prompt,
             out_rows: true,
+            by_layer: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Verification by re-check: whoever doubts a claim runs prompt and output again as one batched prefill and
 //! compares. Equal roots say everything; where they differ, this names the first token, and the first layer
-//! when the other side's rows are known.
+//! when the other side's rows are known; of an encoder the first layer, and then the token.
 
 use std::fmt;
 
@@ -40,11 +40,39 @@ pub enum Verdict {
 
 /// The first place where two traces part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Divergence {
-    /// Position in prompt and output.
-    pub pos: u32,
-    /// What differs there.
-    pub what: Part,
+pub enum Divergence {
+    /// A decoder's token.
+    Token {
+        /// Position in prompt and output.
+        pos: u32,
+        /// What differs there.
+        what: Part,
+    },
+    /// An encoder's layer.
+    Layer {
+        /// The first layer in which some token's rows differ.
+        layer: u32,
+        /// The first such token and its row; none where only the layers' roots are known.
+        row: Option<(u32, Row)>,
+    },
+    /// A word of an encoder's output, all layers being equal.
+    Word {
+        /// Which word.
+        index: u32,
+        /// The claimed one.
+        theirs: i32,
+        /// The right one.
+        mine: i32,
+    },
+}
+
+/// A committed row of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Row {
+    /// Keys and values.
+    Kv,
+    /// The residual behind the layer, the KV rows of all tokens being equal.
+    Out,
 }
 
 /// What of a token differs.
@@ -67,12 +95,25 @@ pub enum Part {
 
 impl fmt::Display for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "token {}", self.pos)?;
-        match self.what {
-            Part::Body => write!(f, ": a layer's rows differ"),
-            Part::Kv(layer) => write!(f, ", layer {layer}: the KV row differs"),
-            Part::Out(layer) => write!(f, ", layer {layer}: the out row differs"),
-            Part::Sampled { theirs, mine } => write!(f, ": sampled {theirs}, should be {mine}"),
+        match *self {
+            Self::Token { pos, what } => match what {
+                Part::Body => write!(f, "token {pos}: a layer's rows differ"),
+                Part::Kv(layer) => write!(f, "token {pos}, layer {layer}: the KV row differs"),
+                Part::Out(layer) => write!(f, "token {pos}, layer {layer}: the out row differs"),
+                Part::Sampled { theirs, mine } => {
+                    write!(f, "token {pos}: sampled {theirs}, should be {mine}")
+                }
+            },
+            Self::Layer { layer, row: None } => write!(f, "layer {layer}: a token's rows differ"),
+            Self::Layer {
+                layer,
+                row: Some((pos, Row::Kv)),
+            } => write!(f, "layer {layer}, token {pos}: the KV row differs"),
+            Self::Layer {
+                layer,
+                row: Some((pos, Row::Out)),
+            } => write!(f, "layer {layer}, token {pos}: the out row differs"),
+            Self::Word { index, theirs, mine } => write!(f, "word {index}: {theirs}, should be {mine}"),
         }
     }
 }
@@ -141,25 +182,60 @@ pub fn compare(
     })
 }
 
-/// The first token at which two transcripts of one job differ, as far as both reach.
+/// The first place at which two transcripts of one job differ, as far as both reach: a token, or of an encoder a layer
+/// and else a word.
 pub fn first_difference(mine: &Transcript, theirs: &Transcript) -> Option<Divergence> {
+    let mut bodies = (0u32..).zip(mine.body_roots().iter().zip(theirs.body_roots()));
+    if mine.header().by_layer {
+        return bodies
+            .find(|(_, (a, b))| a != b)
+            .map(|(layer, _)| Divergence::Layer { layer, row: None })
+            .or_else(|| first_word(mine.outputs(), theirs.outputs()));
+    }
+    bodies.find_map(|(pos, (a, b))| {
+        if a != b {
+            return Some(Divergence::Token {
+                pos,
+                what: Part::Body,
+            });
+        }
+        match (mine.sampled_at(pos), theirs.sampled_at(pos)) {
+            (Some(mine), Some(theirs)) if mine != theirs => Some(Divergence::Token {
+                pos,
+                what: Part::Sampled { theirs, mine },
+            }),
+            _ => None,
+        }
+    })
+}
+
+/// The first word at which two outputs of an encoder differ, as far as both reach.
+pub fn first_word(mine: &[u32], theirs: &[u32]) -> Option<Divergence> {
     (0u32..)
-        .zip(mine.body_roots().iter().zip(theirs.body_roots()))
-        .find_map(|(pos, (a, b))| {
-            if a != b {
-                return Some(Divergence {
-                    pos,
-                    what: Part::Body,
-                });
-            }
-            match (mine.sampled_at(pos), theirs.sampled_at(pos)) {
-                (Some(mine), Some(theirs)) if mine != theirs => Some(Divergence {
-                    pos,
-                    what: Part::Sampled { theirs, mine },
-                }),
-                _ => None,
-            }
+        .zip(mine.iter().zip(theirs))
+        .find(|(_, (a, b))| a != b)
+        .map(|(index, (mine, theirs))| Divergence::Word {
+            index,
+            theirs: theirs.cast_signed(),
+            mine: mine.cast_signed(),
         })
+}
+
+/// The first token at which two encoders' rows of one layer differ. Keys and values of all tokens come before the
+/// residuals behind them: attention carries one wrong key into every token's residual.
+pub fn first_token(layer: u32, mine: &[LayerRows], theirs: &[LayerRows]) -> Option<Divergence> {
+    let first = |differ: &dyn Fn(&LayerRows, &LayerRows) -> bool| {
+        (0u32..)
+            .zip(mine.iter().zip(theirs))
+            .find(|(_, (a, b))| differ(a, b))
+            .map(|(pos, _)| pos)
+    };
+    let kv = first(&|a, b| a.kv != b.kv).map(|pos| (pos, Row::Kv));
+    let row = kv.or_else(|| first(&|a, b| a.out != b.out).map(|pos| (pos, Row::Out)))?;
+    Some(Divergence::Layer {
+        layer,
+        row: Some(row),
+    })
 }
 
 /// The first layer at which two tokens' rows differ; `None` when they are equal or not of one shape.
@@ -172,7 +248,7 @@ pub fn first_layer(pos: u32, mine: &[LayerRows], theirs: &[LayerRows]) -> Option
         } else {
             return None;
         };
-        Some(Divergence { pos, what })
+        Some(Divergence::Token { pos, what })
     })
 }
 
@@ -189,8 +265,8 @@ pub fn first_layer_checked(
     first_layer(pos, mine, theirs)
 }
 
-/// The first token and layer at which two runs of one job differ, each side regenerating its own rows there.
-/// `None` where the transcripts agree.
+/// The first token and layer (of an encoder: layer and token) at which two runs of one job differ, each side
+/// regenerating its own rows there. `None` where the transcripts agree.
 pub fn locate(
     (mine, my_rows): (&Transcript, &mut dyn Regenerate),
     (theirs, their_rows): (&Transcript, &mut dyn Regenerate),
@@ -199,16 +275,23 @@ pub fn locate(
     let Some(first) = first_difference(mine, theirs) else {
         return Ok(None);
     };
-    if first.what != Part::Body {
-        return Ok(Some(first));
-    }
-    let header = mine.header();
-    let mine = my_rows.token(first.pos)?.layers(program, header);
-    let theirs = their_rows.token(first.pos)?.layers(program, header);
-    let layer = mine
-        .zip(theirs)
-        .and_then(|(mine, theirs)| first_layer(first.pos, &mine, &theirs));
-    Ok(Some(layer.unwrap_or(first)))
+    let closer = match first {
+        Divergence::Token {
+            pos,
+            what: Part::Body,
+        } => {
+            let header = mine.header();
+            let mine = my_rows.token(pos)?.layers(program, header);
+            let theirs = their_rows.token(pos)?.layers(program, header);
+            mine.zip(theirs)
+                .and_then(|(mine, theirs)| first_layer(pos, &mine, &theirs))
+        }
+        Divergence::Layer { layer, .. } => {
+            first_token(layer, &my_rows.layer(layer)?, &their_rows.layer(layer)?)
+        }
+        Divergence::Token { .. } | Divergence::Word { .. } => None,
+    };
+    Ok(Some(closer.unwrap_or(first)))
 }
 
 /// The site that made a token's first wrong integer: the first in program order whose rows differ. At the first
@@ -244,6 +327,7 @@ mod tests {
             vocab: 10,
             prompt: 2,
             out_rows: true,
+            by_layer: false,
         };
         let mut t = Transcript::new(header);
         for pos in 0..header.positions(u32::try_from(outputs.len()).unwrap()) {
@@ -275,7 +359,7 @@ mod tests {
         let verdict = compare(claimed, &mine, Some(&theirs)).unwrap();
         assert_eq!(
             verdict,
-            Verdict::Differs(Divergence {
+            Verdict::Differs(Divergence::Token {
                 pos: 2,
                 what: Part::Body
             })
@@ -295,7 +379,7 @@ mod tests {
         let theirs = run(None, &[1, 4, 3]);
         assert_eq!(
             compare(theirs.root().unwrap(), &mine, Some(&theirs)).unwrap(),
-            Verdict::Differs(Divergence {
+            Verdict::Differs(Divergence::Token {
                 pos: 2,
                 what: Part::Sampled { theirs: 4, mine: 2 }
             })

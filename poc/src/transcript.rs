@@ -1,15 +1,16 @@
-//! A run's transcript: collects body roots and sampled tokens as the engine yields them, keeps 32 bytes a
-//! token so that the neuron can answer later, and gives the trace root at the end.
+//! A run's transcript: collects body roots and what was put out (sampled tokens, or an encoder's words) as the engine
+//! yields them, keeps 32 bytes a token (or a layer) so that the neuron can answer later, and gives the trace root at
+//! the end.
 
 use alloy_primitives::B256;
 use bitai_kernels::{Hash, Trace, rows::merkle_root};
 use thiserror::Error;
 
-use crate::header::{FLAG_OUT_ROWS, Header, TraceRoot, token_node};
+use crate::header::{FLAG_BY_LAYER, FLAG_OUT_ROWS, Header, TraceRoot, layer_node, token_node, words_node};
 
 /// First bytes of an encoded transcript.
 pub const TRANSCRIPT_MAGIC: &[u8; 16] = b"bitai/trscrpt/v0";
-/// Most positions that a transcript may hold; bounds what a decoder allocates (32 bytes each).
+/// Most positions (layers, words) that a transcript may hold; bounds what a decoder allocates (32 bytes each).
 pub const POSITIONS_MAX: u32 = 1 << 20;
 
 /// Bytes before the lists: magic, job, seven words.
@@ -21,11 +22,11 @@ const CHECK_LEN: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TranscriptError {
     /// Body roots that leave a gap or come twice.
-    #[error("body roots arrived for position {got}; position {expected} is next")]
+    #[error("body roots arrived for number {got}; {expected} is next (a position, an encoder's layer)")]
     BodyOrder {
-        /// Next position.
+        /// Next position, or layer.
         expected: u32,
-        /// First position of what came.
+        /// First of what came.
         got: u32,
     },
     /// A sampled token that leaves a gap, comes twice or lies inside the prompt.
@@ -45,15 +46,30 @@ pub enum TranscriptError {
         vocab: u32,
     },
     /// More positions than a transcript may hold.
-    #[error("more than {POSITIONS_MAX} positions")]
+    #[error("more than {POSITIONS_MAX} positions or words")]
     TooLong,
+    /// More layers than the encoder has.
+    #[error("body roots for more than the {layers} layers of the program")]
+    TooManyLayers {
+        /// The program's.
+        layers: u32,
+    },
+    /// Sampled tokens in an encoder's trace, or words in a decoder's.
+    #[error("{what} in the trace of a program that puts out none")]
+    OtherKind {
+        /// What came.
+        what: &'static str,
+    },
+    /// Words that came twice.
+    #[error("words came after the output was complete")]
+    WordsAgain,
     /// A header without a prompt.
     #[error("the header names a prompt of 0 ids; at least 1 is needed")]
     NoPrompt,
-    /// No token was sampled.
-    #[error("no token was sampled; a trace needs at least one")]
+    /// Nothing was put out.
+    #[error("no token was sampled and no word put out; a trace needs at least one")]
     NoOutput,
-    /// Body roots and sampled tokens do not belong together.
+    /// Body roots and outputs do not belong together.
     #[error(
         "{bodies} body roots for {prompt} prompt ids and {outputs} outputs; {expected} are needed (call hash and take_bodies to the end)"
     )]
@@ -62,7 +78,7 @@ pub enum TranscriptError {
         bodies: u32,
         /// Prompt ids.
         prompt: u32,
-        /// Tokens sampled.
+        /// Tokens sampled, or words put out.
         outputs: u32,
         /// Body roots needed.
         expected: u32,
@@ -119,12 +135,12 @@ impl Transcript {
         &self.header
     }
 
-    /// Body roots so far, position 0 first.
+    /// Body roots so far, position 0 (of an encoder layer 0) first.
     pub fn body_roots(&self) -> &[Hash] {
         &self.bodies
     }
 
-    /// Sampled tokens so far: the job's output.
+    /// Sampled tokens so far, or an encoder's words: the job's output.
     pub fn outputs(&self) -> &[u32] {
         &self.outputs
     }
@@ -135,15 +151,23 @@ impl Transcript {
         self.outputs.get(i as usize).copied()
     }
 
-    /// The token nodes, position 0 first; what the tree is built over.
-    pub fn token_nodes(&self) -> Vec<Hash> {
-        (0u32..)
-            .zip(&self.bodies)
-            .map(|(pos, body)| token_node(pos, body, self.sampled_at(pos)))
-            .collect()
+    /// What the trace's tree is built over: the token nodes, position 0 first; of an encoder the layers' nodes and then
+    /// the words'.
+    pub fn nodes(&self) -> Vec<Hash> {
+        let bodies = (0u32..).zip(&self.bodies);
+        if self.header.by_layer {
+            bodies
+                .map(|(layer, body)| layer_node(layer, body))
+                .chain([words_node(&self.outputs)])
+                .collect()
+        } else {
+            bodies
+                .map(|(pos, body)| token_node(pos, body, self.sampled_at(pos)))
+                .collect()
+        }
     }
 
-    /// Whether everything that was sampled has its body roots and nothing came out of order.
+    /// Whether everything that was put out has its body roots and nothing came out of order.
     pub fn check(&self) -> Result<(), TranscriptError> {
         if let Some(fault) = &self.fault {
             return Err(fault.clone());
@@ -152,7 +176,7 @@ impl Transcript {
         if outputs == 0 {
             return Err(TranscriptError::NoOutput);
         }
-        let (bodies, expected) = (len32(&self.bodies), self.header.positions(outputs));
+        let (bodies, expected) = (len32(&self.bodies), self.header.bodies(outputs));
         if bodies != expected {
             return Err(TranscriptError::Unfinished {
                 bodies,
@@ -170,8 +194,8 @@ impl Transcript {
         let outputs = len32(&self.outputs);
         Ok(TraceRoot::new(
             &self.header.hash(outputs),
-            self.header.positions(outputs),
-            &merkle_root(&self.token_nodes()),
+            self.header.leaves(outputs),
+            &merkle_root(&self.nodes()),
         ))
     }
 
@@ -230,7 +254,7 @@ impl Transcript {
         if blake3::hash(body).as_bytes() != check {
             return Err(DecodeError::Checksum);
         }
-        if flags & !FLAG_OUT_ROWS != 0 {
+        if flags & !(FLAG_OUT_ROWS | FLAG_BY_LAYER) != 0 {
             return Err(DecodeError::Flags(flags));
         }
         let mut transcript = Self::new(Header {
@@ -240,13 +264,19 @@ impl Transcript {
             vocab: word(2),
             prompt: word(3),
             out_rows: flags & FLAG_OUT_ROWS != 0,
+            by_layer: flags & FLAG_BY_LAYER != 0,
         });
         let (hashes, tokens) = rest[..rest.len() - CHECK_LEN].split_at(bodies as usize * 32);
         let (hashes, _) = hashes.as_chunks::<32>();
         transcript.bodies(0, hashes);
-        for (token, i) in tokens.as_chunks::<4>().0.iter().zip(0u32..) {
-            let pos = (transcript.header.prompt.saturating_sub(1)).saturating_add(i);
-            transcript.sampled(pos, u32::from_le_bytes(*token));
+        let outputs = tokens.as_chunks::<4>().0.iter().map(|w| u32::from_le_bytes(*w));
+        if transcript.header.by_layer {
+            transcript.words(&outputs.collect::<Vec<u32>>());
+        } else {
+            for (token, i) in outputs.zip(0u32..) {
+                let pos = (transcript.header.prompt.saturating_sub(1)).saturating_add(i);
+                transcript.sampled(pos, token);
+            }
         }
         match transcript.fault {
             Some(fault) => Err(fault.into()),
@@ -272,10 +302,19 @@ impl Trace for Transcript {
         if bodies.len() > (POSITIONS_MAX - expected) as usize {
             return self.fail(TranscriptError::TooLong);
         }
+        let layers = self.header.layers;
+        if self.header.by_layer && bodies.len() > layers.saturating_sub(expected) as usize {
+            return self.fail(TranscriptError::TooManyLayers { layers });
+        }
         self.bodies.extend_from_slice(bodies);
     }
 
     fn sampled(&mut self, pos: u32, token: u32) {
+        if self.header.by_layer {
+            return self.fail(TranscriptError::OtherKind {
+                what: "a sampled token",
+            });
+        }
         let expected = u64::from(self.header.prompt) + self.outputs.len() as u64;
         let expected = u32::try_from(expected - u64::from(expected > 0)).unwrap_or(u32::MAX);
         if pos != expected {
@@ -289,6 +328,22 @@ impl Trace for Transcript {
             return self.fail(TranscriptError::TooLong);
         }
         self.outputs.push(token);
+    }
+
+    fn words(&mut self, words: &[u32]) {
+        if words.is_empty() {
+            return;
+        }
+        if !self.header.by_layer {
+            return self.fail(TranscriptError::OtherKind { what: "words" });
+        }
+        if !self.outputs.is_empty() {
+            return self.fail(TranscriptError::WordsAgain);
+        }
+        if words.len() > POSITIONS_MAX as usize {
+            return self.fail(TranscriptError::TooLong);
+        }
+        self.outputs.extend_from_slice(words);
     }
 }
 
@@ -315,6 +370,7 @@ mod tests {
             vocab: 100,
             prompt,
             out_rows: true,
+            by_layer: false,
         }
     }
 
@@ -444,7 +500,17 @@ mod tests {
             b[end..].copy_from_slice(&check);
             Transcript::decode(&b)
         };
-        assert_eq!(resum(48 + 16, 3), Err(DecodeError::Flags(3)));
+        assert_eq!(resum(48 + 16, 5), Err(DecodeError::Flags(5)));
+        // Flag 2 makes another kind of it: three of four layers and two words, unfinished.
+        let other = resum(48 + 16, 3).unwrap();
+        assert!(matches!(
+            other.root(),
+            Err(TranscriptError::Unfinished {
+                bodies: 3,
+                expected: 4,
+                ..
+            })
+        ));
         assert_eq!(
             resum(48 + 20, u32::MAX),
             Err(DecodeError::Content(TranscriptError::TooLong))

@@ -16,7 +16,7 @@ use bitai_model::{
 };
 use bitai_poc::{
     Pack, TensorLine, Transcript,
-    dispute::{Challenger, Claim, Game, Ground, Judge, Player, RunnerRegen, Verdict, play},
+    dispute::{Challenger, Claim, DisputeError, Game, Ground, Judge, Player, RunnerRegen, Verdict, play},
 };
 use bitai_types::Job;
 
@@ -136,4 +136,23 @@ fn an_honest_engine_is_cleared_and_a_faulty_one_convicted() {
         }
         assert!(convicted >= 3, "{convicted}");
     }
+}
+
+#[test]
+fn rejects_a_dispute_of_an_encoder_when_it_is_set_up() {
+    let pack = synthetic::encoder::pack(&synthetic::encoder::tiny(), 4).unwrap();
+    let claim = Claim {
+        chain_id: 22216,
+        hub: Address::repeat_byte(1),
+        job_id: U256::ONE,
+        neuron: Address::repeat_byte(2),
+        job: Job::embedding(B256::from(pack.root()), vec![2, 4, 3]),
+        outputs: vec![0; 64],
+        root: B256::repeat_byte(3).into(),
+    };
+    let judge = Judge::new(claim, (*pack.program()).clone(), opened(&pack).branches());
+    let Err(DisputeError::Program(why)) = judge.map(|_| ()) else {
+        panic!("a dispute of an encoder was set up")
+    };
+    assert!(why.contains("no dispute yet"), "{why}");
 }

@@ -130,6 +130,14 @@ impl Regenerate for Flipped {
     }
 }
 
+/// A decoder's traces part at a token.
+fn token(place: Divergence) -> (u32, Part) {
+    match place {
+        Divergence::Token { pos, what } => (pos, what),
+        other => panic!("{other}"),
+    }
+}
+
 /// What re-check and the rows of both sides say: the token, the committed row, the site.
 fn found(bench: &Bench, mine: &mut Run, theirs: (&Transcript, &mut dyn Regenerate)) -> (Divergence, SiteId) {
     let (transcript, rows) = theirs;
@@ -142,11 +150,9 @@ fn found(bench: &Bench, mine: &mut Run, theirs: (&Transcript, &mut dyn Regenerat
     let place = locate((&mine.transcript, &mut mine.rows), (transcript, rows), &program)
         .unwrap()
         .unwrap();
-    assert_eq!(place.pos, first.pos);
-    let (a, b) = (
-        mine.rows.token(place.pos).unwrap(),
-        rows.token(place.pos).unwrap(),
-    );
+    let (pos, _) = token(place);
+    assert_eq!(pos, token(first).0);
+    let (a, b) = (mine.rows.token(pos).unwrap(), rows.token(pos).unwrap());
     (place, first_site(&a, &b).unwrap())
 }
 
@@ -184,7 +190,7 @@ fn flips(bench: &Bench, honest: &Run, site: SiteId, pos: u32, bit: usize) -> boo
     };
     let mut mine = bench.honest(Some(&outputs));
     let place = found(bench, &mut mine, (&t, &mut theirs));
-    assert_eq!(place, (Divergence { pos, what }, site), "bit {bit}");
+    assert_eq!(place, (Divergence::Token { pos, what }, site), "bit {bit}");
     true
 }
 
@@ -223,9 +229,10 @@ fn names(bench: &Bench, honest: &Run, site: SiteId, position: u32, elements: usi
         };
         let mut mine = bench.honest(Some(&theirs.outputs));
         let (place, first) = found(bench, &mut mine, (&theirs.transcript, &mut theirs.rows));
-        assert_eq!((place.pos, first), (position, site), "{fault:?}: {place}");
+        let (pos, what) = token(place);
+        assert_eq!((pos, first), (position, site), "{fault:?}: {place}");
         // The first committed row that differs is that layer's or one after it.
-        match (program.sites[site as usize].layer, place.what) {
+        match (program.sites[site as usize].layer, what) {
             (Some(own), Part::Kv(l) | Part::Out(l)) => assert!(l >= own, "{fault:?}: {place}"),
             (None, Part::Kv(_) | Part::Out(_) | Part::Sampled { .. }) => {}
             _ => panic!("{fault:?}: {place}"),
@@ -321,7 +328,7 @@ fn other_id(bench: &Bench, pos: u32, id: u32) {
     let mut mine = bench.honest(Some(&theirs.outputs));
     let (place, site) = found(bench, &mut mine, (&theirs.transcript, &mut theirs.rows));
     let what = Part::Kv(0);
-    assert_eq!(place, Divergence { pos, what });
+    assert_eq!(place, Divergence::Token { pos, what });
     assert_eq!(bench.pack.program().sites[site as usize].op.name(), "embed");
 }
 

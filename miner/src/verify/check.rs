@@ -2,8 +2,8 @@
 
 use alloy_primitives::Address;
 use bitai_poc::{
-    Divergence, Header, TraceRoot, Transcript, Verdict,
-    recheck::{Part, compare, first_difference},
+    Divergence, Header, TraceRoot, Transcript, Verdict, model_shape,
+    recheck::{Part, compare, first_difference, first_word},
 };
 use serde::Serialize;
 
@@ -84,35 +84,43 @@ fn checked(loaded: &mut Loaded, claim: &Claim) -> Result<(Checked, Option<Transc
     if let Some(refused) = not_an_answer(loaded, claim) {
         return Ok((refused, None));
     }
-    let mut bar = LateBar::new(positions(claim).into(), "computing the answer again");
+    let mut bar = LateBar::new(steps(loaded, claim), "computing the answer again");
     let run = loaded.recheck(&claim.job, &claim.output_ids, &mut |done| bar.at(done.into()))?;
     drop(bar);
     let verdict = compare(claim.trace_root, &run.transcript, claim.transcript.as_ref())
         .map_err(|e| Failure::Internal(anyhow::Error::new(e)))?;
     let mut words = verdict.to_string();
-    // Other tokens than the claimed ones say where, even without the claimant's transcript.
-    let other = run
-        .transcript
-        .outputs()
-        .iter()
-        .zip(&claim.output_ids)
-        .position(|(mine, theirs)| mine != theirs);
-    if verdict != Verdict::Same
-        && let Some(at) = other
-    {
-        words.push_str(&format!(
-            "; output token {at} should be {}, not {}",
-            run.transcript.outputs()[at],
-            claim.output_ids[at]
-        ));
+    // Another output than the claimed one says where, even without the claimant's transcript. A right root does not
+    // bind what was revealed beside it: the last token is never run, and words are not run at all.
+    let other = other_output(&run.transcript, &claim.output_ids);
+    if let Some(other) = &other {
+        words.push_str("; ");
+        words.push_str(other);
     }
+    let outputs = u32::try_from(run.transcript.outputs().len()).unwrap_or(u32::MAX);
     let found = Checked {
         computed: Some(run.trace_root),
-        positions: run.transcript.body_roots().len(),
+        positions: run.transcript.header().positions(outputs) as usize,
         seconds: run.took.as_secs_f64(),
-        ..blank(claim, verdict == Verdict::Same, words)
+        ..blank(claim, verdict == Verdict::Same && other.is_none(), words)
     };
     Ok((found, Some(run.transcript)))
+}
+
+/// The first output that differs from the claimed one, in words.
+fn other_output(mine: &Transcript, claimed: &[u32]) -> Option<String> {
+    if mine.header().by_layer {
+        return match first_word(mine.outputs(), claimed)? {
+            Divergence::Word { index, theirs, mine } => {
+                Some(format!("output word {index} should be {mine}, not {theirs}"))
+            }
+            _ => None,
+        };
+    }
+    let mut pairs = mine.outputs().iter().zip(claimed).enumerate();
+    pairs
+        .find(|(_, (mine, theirs))| mine != theirs)
+        .map(|(at, (mine, theirs))| format!("output token {at} should be {mine}, not {theirs}"))
 }
 
 fn blank(claim: &Claim, ok: bool, finding: String) -> Checked {
@@ -136,7 +144,17 @@ fn not_an_answer(loaded: &Loaded, claim: &Claim) -> Option<Checked> {
     Some(blank(claim, false, format!("no answer to this job: {refused}")))
 }
 
-/// Positions of a claimed answer: prompt and output, but the last id is never run.
+/// What the bar of a check counts: positions, or an encoder's layers.
+fn steps(loaded: &mut Loaded, claim: &Claim) -> u64 {
+    let program = loaded.engine().program();
+    if model_shape(program).embeds() {
+        program.layers.into()
+    } else {
+        positions(claim).into()
+    }
+}
+
+/// Positions of a claimed answer of tokens: prompt and output, but the last id is never run.
 fn positions(claim: &Claim) -> u32 {
     let all = claim.job.input_ids.len() + claim.output_ids.len();
     u32::try_from(all.saturating_sub(1)).unwrap_or(u32::MAX)
@@ -151,6 +169,12 @@ pub fn check_part(
     to: Option<u32>,
 ) -> Result<Checked, Failure> {
     loaded.check(&claim.job)?;
+    if loaded.shape().embeds() {
+        return Err(Failure::Usage(
+            "--from and --to: every row of an encoder depends on the whole text, so no part of it can be checked alone"
+                .into(),
+        ));
+    }
     if let Some(refused) = not_an_answer(loaded, claim) {
         return Ok(refused);
     }
@@ -188,21 +212,16 @@ pub fn check_part(
     });
     let sampled = run.sampled.iter().find_map(|(pos, mine)| {
         let theirs = *claim.output_ids.get(header.output_at(*pos)? as usize)?;
-        (theirs != *mine).then_some(Divergence {
-            pos: *pos,
-            what: Part::Sampled { theirs, mine: *mine },
-        })
+        (theirs != *mine).then_some((*pos, Part::Sampled { theirs, mine: *mine }))
     });
-    let body = body.map(|pos| Divergence {
-        pos,
-        what: Part::Body,
-    });
+    let body = body.map(|pos| (pos, Part::Body));
     // Rows come before what is sampled from them.
     let first = match (body, sampled) {
-        (Some(b), Some(s)) if s.pos < b.pos => Some(s),
+        (Some(b), Some(s)) if s.0 < b.0 => Some(s),
         (Some(b), _) => Some(b),
         (None, s) => s,
     };
+    let first = first.map(|(pos, what)| Divergence::Token { pos, what });
     let words = match first {
         Some(d) => d.to_string(),
         None if theirs.is_some() => format!("positions {from} to {to} are as claimed"),
@@ -232,7 +251,7 @@ pub fn check_against(
         return Ok(found);
     };
     let mut other = Loaded::on(there.pack, there.device)?;
-    let mut bar = LateBar::new(positions(claim).into(), "computing the answer the other way");
+    let mut bar = LateBar::new(steps(loaded, claim), "computing the answer the other way");
     let theirs = other.recheck(&claim.job, &claim.output_ids, &mut |done| bar.at(done.into()))?;
     drop(bar);
     // Its buffers go before the rows are computed once more on both sides.
@@ -240,7 +259,7 @@ pub fn check_against(
     let is_claim = theirs.trace_root == claim.trace_root;
     let first = first_difference(&mine, &theirs.transcript);
     let place = match first {
-        Some(d) => first_site(here, there, &claim.job, &claim.output_ids, d.pos)?,
+        Some(d) => first_site(here, there, &claim.job, &claim.output_ids, d)?,
         None => None,
     };
     let same = theirs.trace_root == mine.root().unwrap_or(claim.trace_root);

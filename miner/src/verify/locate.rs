@@ -1,4 +1,5 @@
-//! Where two ways of computing one job part: the first token, and of its rows the first site and element.
+//! Where two ways of computing one job part: the first token (of an encoder the first layer, then the token), and of
+//! its rows the first site and element.
 //!
 //! A claim on the chain is 32 bytes; the rows behind it are nowhere. They can be named only where somebody can
 //! compute them again: both sides run here, each on its own device or pack, and their rows are compared.
@@ -7,7 +8,11 @@ use std::fmt;
 
 use bitai_kernels::{Device, Op, Program, program::SiteId};
 use bitai_model::pack::Pack;
-use bitai_poc::dispute::{Regenerate, RunnerRegen, inner::SiteRow};
+use bitai_poc::{
+    Divergence,
+    dispute::{DisputeError, Regenerate, RunnerRegen, TokenRows, inner::SiteRow},
+    recheck::first_token,
+};
 use bitai_types::Job;
 use serde::Serialize;
 
@@ -57,14 +62,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// The first site of `token` whose rows differ between two sides that run the same ids (prompt and claimed
-/// output). `None` where they are equal, or where the two packs run different programs.
+/// The first site whose rows differ between two sides that run the same ids (prompt and claimed output), at the
+/// token where their traces part. `None` where they are equal, or where the two packs run different programs.
 pub fn first_site(
     here: Side<'_>,
     there: Side<'_>,
     job: &Job,
     output_ids: &[u32],
-    token: u32,
+    parted: Divergence,
 ) -> Result<Option<Place>, Failure> {
     let program = here.pack.program();
     if *program != *there.pack.program() {
@@ -75,36 +80,62 @@ pub fn first_site(
             .device
             .load(side.pack.program(), &side.pack.tensors())
             .map_err(|e| Failure::Device(e.to_string()))?;
-        // The last output is sampled and never run.
-        let ids = [
-            &job.input_ids[..],
-            &output_ids[..output_ids.len().saturating_sub(1)],
-        ]
-        .concat();
+        // The last output is sampled and never run; no word is.
+        let run = match parted {
+            Divergence::Token { .. } => &output_ids[..output_ids.len().saturating_sub(1)],
+            Divergence::Layer { .. } | Divergence::Word { .. } => &[],
+        };
+        let ids = [&job.input_ids[..], run].concat();
         let prompt = u32::try_from(job.input_ids.len()).unwrap_or(u32::MAX);
-        RunnerRegen::new(runner, ids, prompt, kernel_sampler(job))
-            .token(token)
-            .map_err(|e| Failure::Device(format!("computing token {token} again: {e}")))
+        Ok(RunnerRegen::new(runner, ids, prompt, kernel_sampler(job)))
     };
-    let (mine, theirs) = (rows(here)?, rows(there)?);
+    let failed = |e: DisputeError| Failure::Device(format!("computing the rows again: {e}"));
+    let (mut here_rows, mut there_rows) = (rows(here)?, rows(there)?);
+    let token = match parted {
+        Divergence::Token { pos, .. } => pos,
+        Divergence::Layer { layer, .. } => {
+            let mine = here_rows.layer(layer).map_err(failed)?;
+            let theirs = there_rows.layer(layer).map_err(failed)?;
+            match first_token(layer, &mine, &theirs) {
+                Some(Divergence::Layer {
+                    row: Some((pos, _)), ..
+                }) => pos,
+                _ => return Ok(None),
+            }
+        }
+        // What lies behind the layers stands at the last position.
+        Divergence::Word { .. } => u32::try_from(job.input_ids.len().saturating_sub(1)).unwrap_or(u32::MAX),
+    };
+    let mine = here_rows.token(token).map_err(failed)?;
+    let theirs = there_rows.token(token).map_err(failed)?;
+    Ok(place(here.pack, &program, token, (&mine, &theirs)))
+}
+
+/// The first site, in the order of the program, at which two sides' rows of one token differ.
+fn place(
+    pack: &Pack,
+    program: &Program,
+    token: u32,
+    (mine, theirs): (&TokenRows, &TokenRows),
+) -> Option<Place> {
     for (site, s) in (0u32..).zip(&program.sites) {
         let (Some(a), Some(b)) = (mine.row(site), theirs.row(site)) else {
             continue;
         };
         if let Some(d) = difference(a, b) {
-            return Ok(Some(Place {
+            return Some(Place {
                 token,
                 layer: s.layer,
                 site,
-                name: site_name(here.pack, &program, site),
+                name: site_name(pack, program, site),
                 part: d.part,
                 index: d.index,
                 here: d.here,
                 there: d.there,
-            }));
+            });
         }
     }
-    Ok(None)
+    None
 }
 
 struct Difference {
@@ -182,7 +213,10 @@ pub fn site_name(pack: &Pack, program: &Program, site: SiteId) -> String {
     let named = match &s.op {
         Op::Embed { weight, .. } => return "embedding of the id".to_owned() + &suffix(tensor(weight.q)),
         Op::Linear { weight, .. } => tensor(weight.q),
-        Op::RmsNorm { gain, .. } => tensor(*gain),
+        Op::PosEmbed { weight, .. } => {
+            return "embedding of the position".to_owned() + &suffix(tensor(weight.q));
+        }
+        Op::RmsNorm { gain, .. } | Op::LayerNorm { gain, .. } => tensor(*gain),
         _ => None,
     };
     if let Some(name) = named {

@@ -155,9 +155,15 @@ fn print(model: &str, device: &str, claim: &Claim, checked: &Checked) {
     }
     println!("model       {model} ({:#x})", claim.job.model_root);
     println!(
-        "tokens      {} in, {} out",
+        "tokens      {} in, {} {}",
         claim.job.input_ids.len(),
-        claim.output_ids.len()
+        claim.output_ids.len(),
+        // Only an embedding asks for no tokens.
+        if claim.job.max_new == 0 {
+            "words out"
+        } else {
+            "out"
+        }
     );
     println!("claimed     {}", checked.claimed);
     if let Some(computed) = checked.computed {

@@ -1,4 +1,5 @@
-//! The computing side of a neuron: one thread a model, which answers any number of jobs as one batch.
+//! The computing side of a neuron: one thread a model, which answers any number of jobs as one batch; an encoder's
+//! one by one, since each is a single step.
 
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -78,7 +79,13 @@ impl Computer {
         let (orders, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("compute".into())
-            .spawn(move || work(loaded, &inbox, &done))
+            .spawn(move || {
+                if loaded.shape().embeds() {
+                    embed(loaded, &inbox, &done);
+                } else {
+                    work(loaded, &inbox, &done);
+                }
+            })
             .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("starting the computing thread")))?;
         Ok(Self {
             orders: Some(orders),
@@ -118,6 +125,22 @@ struct Running {
     since: Instant,
 }
 
+/// The thread of an encoder.
+fn embed(mut loaded: Loaded, inbox: &mpsc::Receiver<Order>, done: &UnboundedSender<Computed>) {
+    while let Ok(Order { job_id, job }) = inbox.recv() {
+        let since = Instant::now();
+        let result = loaded.answer(&job, &mut |_| ()).map(|run| run.transcript);
+        // Nobody listens any more: the neuron is ending.
+        let _ = done.send(Computed {
+            job_id,
+            job_hash: job.hash(),
+            result,
+            took: since.elapsed(),
+        });
+    }
+}
+
+/// The thread of a model that generates.
 fn work(mut loaded: Loaded, inbox: &mpsc::Receiver<Order>, done: &UnboundedSender<Computed>) {
     let program = Arc::new(loaded.engine().program().clone());
     let mut batch = loaded.engine().batch();

@@ -213,7 +213,7 @@ impl Neuron {
                 self.faults.remove(&done.job_id);
                 tracing::info!(
                     job = %done.job_id,
-                    tokens = transcript.outputs().len(),
+                    outputs = transcript.outputs().len(),
                     seconds = done.took.as_secs_f32(),
                     %root,
                     "computed"

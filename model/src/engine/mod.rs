@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Runs an encoder over `input_ids` and gives its output row, int32 elements with the fraction bits of
-    /// [`crate::arch::encoder::F_ENCODER`]. The trace hears a root a layer.
+    /// [`crate::arch::encoder::F_ENCODER`]. The trace hears a root a layer and the row's words.
     pub fn embed(&mut self, input_ids: &[u32], trace: &mut dyn Trace) -> Result<Vec<i32>, EngineError> {
         sequence::check_encoder(&self.program, input_ids)?;
         let seq = self.runner.open(sequence::positions(input_ids))?;
@@ -182,6 +182,7 @@ impl Engine {
         let result = (|| {
             let words = self.runner.step(&[step], None)?.concat();
             sequence::commit(self.runner.as_mut(), seq, true, trace)?;
+            trace.words(&words);
             Ok(words.iter().map(|w| w.cast_signed()).collect())
         })();
         self.runner.close(seq);

@@ -66,7 +66,7 @@ impl<R: Regenerate> Challenger<R> {
     /// From the root down to the first token that differs.
     fn walk(&mut self, judge: &Judge) -> Next {
         let n = judge.positions();
-        let mine = self.player.transcript.token_nodes();
+        let mine = self.player.transcript.nodes();
         let (mut h, mut index) = (height(n), 0u32);
         while h > 0 {
             let next = next_height(h);

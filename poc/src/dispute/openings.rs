@@ -169,7 +169,7 @@ impl<R: Regenerate> Player<R> {
                 sampled: self.transcript.sampled_at(key),
             }
         };
-        let mine = self.transcript.token_nodes();
+        let mine = self.transcript.nodes();
         let n = judge.positions();
         let siblings = (0..height(n))
             .map(|h| (h, (key >> h) ^ 1))

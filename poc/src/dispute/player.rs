@@ -140,7 +140,7 @@ impl<R: Regenerate> Player<R> {
                 let n = u32::try_from(self.transcript.body_roots().len()).unwrap_or(u32::MAX);
                 let first = index << (height - next);
                 let end = width(n, next).min(first.saturating_add(1 << (height - next)));
-                let leaves = self.transcript.token_nodes();
+                let leaves = self.transcript.nodes();
                 Answer::Tokens((first..end).map(|i| tree_node(&leaves, next, i)).collect())
             }
             Ask::Token { pos } => {

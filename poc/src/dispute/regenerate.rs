@@ -4,8 +4,11 @@
 use std::collections::HashMap;
 
 use bitai_kernels::{
-    KernelError, Op, Probe, Program, Runner, Sampler, SeqStep, SiteRows, num::Scale, program::SiteId,
-    program_check::Shape, rows::merkle_root,
+    KernelError, Op, Probe, Program, Runner, Sampler, SeqStep, SiteRows,
+    num::Scale,
+    program::SiteId,
+    program_check::{Shape, shapes},
+    rows::merkle_root,
 };
 
 use super::{
@@ -85,9 +88,17 @@ pub trait Regenerate {
 
     /// The canonical KV row of (`pos`, `layer`).
     fn kv(&mut self, pos: u32, layer: u32) -> Result<Vec<u8>, DisputeError>;
+
+    /// Of an encoder: the hashes of the committed rows of every position in `layer`. Whoever regenerates single tokens
+    /// only refuses.
+    fn layer(&mut self, layer: u32) -> Result<Vec<LayerRows>, DisputeError> {
+        Err(DisputeError::Setup(format!(
+            "layer {layer}: this side regenerates tokens, not layers"
+        )))
+    }
 }
 
-/// Regenerates with any backend: prompt and output once more as one prefill, under a probe.
+/// Regenerates with any backend: prompt and output once more as one prefill, under a probe; an encoder's prompt whole.
 pub struct RunnerRegen {
     runner: Box<dyn Runner>,
     ids: Vec<u32>,
@@ -96,6 +107,7 @@ pub struct RunnerRegen {
     cached: Option<(u32, TokenRows)>,
     kv: HashMap<(u32, u32), Vec<u8>>,
     kv_until: u32,
+    outs: HashMap<(u32, u32), [u8; 32]>,
 }
 
 impl RunnerRegen {
@@ -109,10 +121,11 @@ impl RunnerRegen {
             cached: None,
             kv: HashMap::new(),
             kv_until: 0,
+            outs: HashMap::new(),
         }
     }
 
-    /// Runs positions `0 ..= pos` and keeps the rows of `pos` and every KV row.
+    /// Runs positions `0 ..= pos` (an encoder: all) and keeps the rows of `pos`, every KV row and every out row's hash.
     fn run(&mut self, pos: u32) -> Result<(), DisputeError> {
         let failed = |e: KernelError| DisputeError::Setup(e.to_string());
         let count = self.ids.len() as u64;
@@ -122,27 +135,33 @@ impl RunnerRegen {
             count,
         })?;
         let program = self.runner.program().clone();
-        let units = Units::new(&program)?;
+        let whole = program.is_bidirectional();
+        let tokens = if whole { &self.ids } else { tokens };
+        // Not more ids than the position that was found among them counts, or than a context holds.
+        let count = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        let shapes = shapes(&program).map_err(|e| DisputeError::Program(e.to_string()))?;
         let mut probe = Keep {
             pos,
             rows: vec![None; program.sites.len()],
             kv: HashMap::new(),
-            units: &units,
+            outs: HashMap::new(),
+            shapes: &shapes,
             program: &program,
         };
-        let seq = self.runner.open(pos + 1).map_err(failed)?;
+        let seq = self.runner.open(count).map_err(failed)?;
         let step = SeqStep {
             seq,
             tokens,
-            sample: u32::from(pos + 1 >= self.prompt),
+            sample: u32::from(count >= self.prompt),
             sampler: &self.sampler,
         };
         let done = self.runner.step(&[step], Some(&mut probe));
         self.runner.close(seq);
         done.map_err(failed)?;
-        let Keep { rows, kv, .. } = probe;
+        let Keep { rows, kv, outs, .. } = probe;
         self.kv.extend(kv);
-        self.kv_until = self.kv_until.max(pos + 1);
+        self.outs.extend(outs);
+        self.kv_until = self.kv_until.max(count);
         self.cached = Some((pos, TokenRows(rows)));
         Ok(())
     }
@@ -168,6 +187,25 @@ impl Regenerate for RunnerRegen {
             .cloned()
             .ok_or_else(|| DisputeError::Setup(format!("layer {layer} caches no row")))
     }
+
+    fn layer(&mut self, layer: u32) -> Result<Vec<LayerRows>, DisputeError> {
+        let last = self.ids.len().saturating_sub(1);
+        let last = u32::try_from(last).unwrap_or(u32::MAX);
+        if self.kv_until <= last {
+            self.run(last)?;
+        }
+        let commits = self.runner.program().checkpoints().contains(&layer);
+        (0..=last)
+            .map(|pos| {
+                let kv = self.kv(pos, layer)?;
+                let out = self.outs.get(&(pos, layer)).copied();
+                Ok(LayerRows {
+                    kv: *blake3::hash(&kv).as_bytes(),
+                    out: out.filter(|_| commits),
+                })
+            })
+            .collect()
+    }
 }
 
 /// The probe: all rows of one position, the KV rows of all.
@@ -175,16 +213,23 @@ struct Keep<'a> {
     pos: u32,
     rows: Vec<Option<SiteRow>>,
     kv: HashMap<(u32, u32), Vec<u8>>,
-    units: &'a Units,
+    outs: HashMap<(u32, u32), [u8; 32]>,
+    shapes: &'a [Shape],
     program: &'a Program,
 }
 
 impl Keep<'_> {
     /// Row `i` of a block.
     fn row(&self, site: SiteId, rows: &SiteRows, i: usize) -> Option<SiteRow> {
-        let shape = self.units.shape(site)?;
+        let shape = *self.shapes.get(site as usize)?;
         Some(match (rows, shape) {
             (SiteRows::Acts { cols, data }, _) => SiteRow::Acts(data.get(i * cols..(i + 1) * cols)?.to_vec()),
+            // An encoder's words are a row like any other.
+            (SiteRows::Tokens(words), Shape::Words { cols }) => {
+                let cols = cols as usize;
+                let row = words.get(i * cols..(i + 1) * cols)?;
+                SiteRow::Acts(row.iter().map(|w| w.cast_signed()).collect())
+            }
             (SiteRows::Tokens(ids), _) => SiteRow::Token(*ids.get(i)?),
             (
                 SiteRows::Quant {
@@ -233,17 +278,31 @@ impl Probe for Keep<'_> {
         let count = match rows {
             SiteRows::Acts { cols, data } => data.len() / cols.max(&1),
             SiteRows::Quant { cols, data, .. } => data.len() / cols.max(&1),
-            SiteRows::Tokens(ids) => ids.len(),
+            SiteRows::Tokens(ids) => match self.shapes.get(site as usize) {
+                Some(Shape::Words { cols }) => ids.len() / (*cols as usize).max(1),
+                _ => ids.len(),
+            },
         };
-        let layer = self.program.sites.get(site as usize).and_then(|s| s.layer);
-        let caches = self.units.shape(site) == Some(Shape::Kv);
+        let Some(s) = self.program.sites.get(site as usize) else {
+            return;
+        };
+        let (layer, is_out) = (s.layer, s.op == Op::Out);
+        let caches = self.shapes.get(site as usize) == Some(&Shape::Kv);
         for (pos, i) in (first..).zip(0..count) {
-            if !caches && pos != self.pos {
+            if !caches && !is_out && pos != self.pos {
                 continue;
             }
             let row = self.row(site, rows, i);
-            if let (Some(SiteRow::Kv(bytes)), Some(layer)) = (&row, layer) {
-                self.kv.insert((pos, layer), bytes.clone());
+            match (&row, layer) {
+                (Some(SiteRow::Kv(bytes)), Some(layer)) => {
+                    self.kv.insert((pos, layer), bytes.clone());
+                }
+                (Some(row), Some(layer)) if is_out => {
+                    if let SiteCommit::Acts(hash) = row.commit() {
+                        self.outs.insert((pos, layer), hash);
+                    }
+                }
+                _ => {}
             }
             if pos == self.pos
                 && let Some(slot) = self.rows.get_mut(site as usize)

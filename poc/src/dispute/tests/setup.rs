@@ -208,7 +208,10 @@ fn a_re_check_names_the_first_token_and_layer_of_a_flipped_integer() {
         let claimed = theirs.transcript.root().unwrap();
         let verdict = crate::recheck::compare(claimed, &mine.transcript, Some(&theirs.transcript)).unwrap();
         assert!(
-            matches!(verdict, crate::Verdict::Differs(d) if d.pos == 9),
+            matches!(
+                verdict,
+                crate::Verdict::Differs(crate::Divergence::Token { pos: 9, .. })
+            ),
             "{verdict}"
         );
         let found = crate::recheck::locate(
