@@ -1,6 +1,6 @@
 //! What the devnet says when it is ready: accounts, keys, addresses, and lines to copy.
 
-use bitai_miner::Failure;
+use bitai_miner::{Failure, models::Listed};
 
 use crate::{
     Devnet,
@@ -28,7 +28,9 @@ pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
     );
     println!("registry    {}", devnet.contracts.registry);
     println!("hub         {}", devnet.contracts.hub);
-    println!("model       {} {:#x}", devnet.model.name, devnet.model.model_root);
+    for model in &devnet.models {
+        println!("model       {} {:#x}", model.name, model.model_root);
+    }
     println!("data        {data}");
     println!();
     println!("Accounts. These keys are PUBLISHED: for devnets only, never send them anything of worth.");
@@ -51,7 +53,23 @@ pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
     let bob = accounts::Account::named("bob");
     println!();
     println!("Try, in another terminal:");
-    println!("  {program} --data-dir {data} ask \"What is the sea?\"");
+    // Named where there is a choice.
+    let named = |model: &Listed| match devnet.models.len() {
+        1 => String::new(),
+        _ => format!(" --model {}", model.name),
+    };
+    if let Ok(model) = devnet.model_that(false) {
+        println!(
+            "  {program} --data-dir {data} ask \"What is the sea?\"{}",
+            named(model)
+        );
+    }
+    if let Ok(model) = devnet.model_that(true) {
+        println!(
+            "  {program} --data-dir {data} ask --embed \"The sea is deep.\"{}",
+            named(model)
+        );
+    }
     println!("  {program} --data-dir {data} verify 1");
     println!(
         "  {program} --data-dir {data} status --address {}",

@@ -1,5 +1,5 @@
 //! A whole BitAI devnet in one process: a node with Bitcoin's regtest inside, funded accounts, deployed
-//! contracts, a registered model and one neuron. What it keeps lies in `devnet/` of the data directory, so a
+//! contracts, registered models and one neuron. What it keeps lies in `devnet/` of the data directory, so a
 //! restart goes on where it stopped.
 
 pub mod accounts;
@@ -41,10 +41,10 @@ pub struct Options {
     pub data: DataDir,
     /// JSON-RPC port on loopback; 0 = any free one.
     pub port: u16,
-    /// Model by name; none = the only one there is.
-    pub model: Option<String>,
-    /// A GGUF file to import where the data directory has no such model.
-    pub gguf: Option<PathBuf>,
+    /// Models by name; none = those of `sources`, or all that there are.
+    pub models: Vec<String>,
+    /// GGUF files and encoders' folders to import where the data directory has no such models.
+    pub sources: Vec<PathBuf>,
     /// Whether a neuron works in this process.
     pub neuron: bool,
     /// Where it computes.
@@ -68,8 +68,8 @@ pub struct Devnet {
     pub contracts: Contracts,
     /// JSON-RPC.
     pub url: String,
-    /// The model that is served.
-    pub model: Listed,
+    /// The models that are served, at least one.
+    pub models: Vec<Listed>,
     /// Its data directory.
     pub data: DataDir,
     working: Option<Working>,
@@ -88,20 +88,36 @@ fn dir(data: &DataDir) -> PathBuf {
     data.root().join("devnet")
 }
 
-/// Finds the model, importing it first where it is not there yet.
-fn model(options: &Options) -> Result<Listed, Failure> {
+/// Finds the models to serve, importing first what is not there yet.
+fn served(options: &Options) -> Result<Vec<Listed>, Failure> {
     let data = &options.data;
-    let wanted = options
-        .model
-        .clone()
-        .or_else(|| options.gguf.as_deref().map(models::name_of));
-    match (models::open(data, wanted.as_deref()), &options.gguf) {
-        (Ok((model, _)), _) => Ok(model),
-        (Err(Failure::NoModel { .. }), Some(file)) => {
-            models::import(data, file, bitai_miner::cli::Profile::A, wanted, false, None)
+    let mut names = Vec::new();
+    for source in &options.sources {
+        let name = models::name_of(source);
+        match models::open(data, Some(&name)) {
+            Ok(_) => {}
+            Err(Failure::NoModel { .. }) => {
+                models::import(data, source, bitai_miner::cli::Profile::A, None, false, None)?;
+            }
+            Err(e) => return Err(e),
         }
-        (Err(e), _) => Err(e),
+        names.push(name);
     }
+    if !options.models.is_empty() {
+        names.clone_from(&options.models);
+    } else if names.is_empty() {
+        for model in models::list(data)? {
+            names.push(model?.name);
+        }
+    }
+    if names.is_empty() {
+        // Says where it looked and how a model gets there.
+        return Ok(vec![models::open(data, None)?.0]);
+    }
+    names
+        .iter()
+        .map(|name| Ok(models::open(data, Some(name))?.0))
+        .collect()
 }
 
 /// Writes a published key as a keystore, once.
@@ -119,7 +135,7 @@ impl Devnet {
     pub async fn start(options: &Options) -> Result<Self, Failure> {
         let dir = dir(&options.data);
         let lock = Lock::take(&dir)?;
-        let model = model(options)?;
+        let models = served(options)?;
         let rpc = SocketAddr::from((Ipv4Addr::LOCALHOST, options.port));
         let mut config = Config::devnet(
             dir.join("node"),
@@ -153,13 +169,15 @@ impl Devnet {
             ..chain
         };
         let hub = Hub::connect(&chain).await?;
-        deploy::register(&deployer, &hub, contracts.registry, &model).await?;
+        for model in &models {
+            deploy::register(&deployer, &hub, contracts.registry, model).await?;
+        }
         let mut devnet = Self {
             node,
             hub,
             contracts,
             url,
-            model,
+            models,
             data: options.data.clone(),
             working: None,
             _lock: lock,
@@ -191,10 +209,30 @@ impl Devnet {
         write_atomic(&path, text.as_bytes(), 0o644)
     }
 
-    /// Starts a neuron in this process; it stakes and offers the model first.
+    /// The first model that is served; what most tests ask.
+    pub fn model(&self) -> &Listed {
+        &self.models[0]
+    }
+
+    /// The first model that embeds, or that generates.
+    pub fn model_that(&self, embeds: bool) -> Result<&Listed, Failure> {
+        let found = self.models.iter().find(|m| m.shape.embeds() == embeds);
+        found.ok_or_else(|| {
+            let (kind, source) = if embeds {
+                ("embeds", "--encoder FOLDER")
+            } else {
+                ("generates", "--gguf FILE")
+            };
+            Failure::Usage(format!(
+                "this devnet serves no model that {kind}; import one with {source}"
+            ))
+        })
+    }
+
+    /// Starts a neuron in this process; it stakes and offers the models first.
     pub async fn start_neuron(&mut self, options: &Options) -> Result<(), Failure> {
         let settings = worker::Settings {
-            models: vec![self.model.name.clone()],
+            models: self.models.iter().map(|m| m.name.clone()).collect(),
             ask: config::Ask::default(),
             stake: Some(deploy::stake_wei()),
             device: options.device,

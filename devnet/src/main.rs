@@ -25,15 +25,21 @@ struct Cli {
     /// JSON-RPC port on loopback; 0 = any free one
     #[arg(long, default_value_t = RPC_PORT)]
     port: u16,
-    /// Model to register and serve [default: the one of --gguf, or the only one there is]
-    #[arg(long, env = "BITAI_MODEL")]
-    model: Option<String>,
+    /// Models to register and serve [default: those of --gguf and --encoder, or all that there are]
+    #[arg(long, env = "BITAI_MODEL", value_delimiter = ',')]
+    model: Vec<String>,
     /// GGUF file to import where the model is not there yet
     #[arg(long, value_name = "FILE")]
     gguf: Option<PathBuf>,
+    /// Folder of an encoder to import where the model is not there yet
+    #[arg(long, value_name = "FOLDER")]
+    encoder: Option<PathBuf>,
     /// Run one job for this prompt, print all of it, exit
     #[arg(long, value_name = "PROMPT")]
     once: Option<String>,
+    /// With --once: turn the prompt into an embedding
+    #[arg(long, requires = "once", conflicts_with_all = ["max_new", "temperature", "top_k", "top_p", "seed", "raw"])]
+    embed: bool,
     /// How to choose tokens (with --once).
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -97,8 +103,8 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         device: Layers::read(&data)?.device(&cli.device),
         data,
         port: cli.port,
-        model: cli.model.clone(),
-        gguf: cli.gguf.clone(),
+        models: cli.model.clone(),
+        sources: cli.gguf.iter().chain(&cli.encoder).cloned().collect(),
         neuron: !cli.no_neuron,
         block_interval_ms: cli.block_interval_ms,
     };
@@ -111,7 +117,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
     let mut devnet = started?;
     banner::print(&devnet, &cli.program).await?;
     let result = match &cli.once {
-        Some(prompt) => once::run(&devnet, prompt, &cli.sampling).await,
+        Some(prompt) => once::run(&devnet, prompt, cli.embed, &cli.sampling).await,
         None => tokio::select! {
             failure = devnet.broken() => Err(failure),
             () = ended() => Ok(()),

@@ -49,7 +49,7 @@ async fn a_job_is_answered_committed_revealed_and_paid_once() {
     let client = sender(&devnet, "client");
     let alice = sender(&devnet, "alice");
     let fee = U256::from(ask::DEFAULT_FEE_WEI);
-    let key = devnet.model.key();
+    let key = devnet.model().key();
     let (a, b) = tokio::join!(
         ask::post(&devnet.hub, &client, &key, &job, 1, fee),
         ask::post(&devnet.hub, &alice, &key, &other, 1, fee)
@@ -94,6 +94,15 @@ async fn verifies_from_the_chain(devnet: &Devnet, options: &bitai_devnet::Option
     let found = verify::check(&mut loaded, &wrong).unwrap();
     assert!(
         !found.ok && found.finding.contains("output token 5"),
+        "{}",
+        found.finding
+    );
+    // The last id is never run: the root is right, and still this is not the answer behind it.
+    let mut wrong = claim.clone();
+    wrong.output_ids[31] ^= 1;
+    let found = verify::check(&mut loaded, &wrong).unwrap();
+    assert!(
+        !found.ok && found.finding.contains("output token 31"),
         "{}",
         found.finding
     );
@@ -146,15 +155,22 @@ async fn refusals_have_their_codes(devnet: &Devnet, options: &bitai_devnet::Opti
 
     let client = sender(devnet, "client");
     let long = job(devnet, 500, 32);
-    let refused = ask::post(&devnet.hub, &client, &devnet.model.key(), &long, 1, U256::from(1))
-        .await
-        .unwrap_err();
+    let refused = ask::post(
+        &devnet.hub,
+        &client,
+        &devnet.model().key(),
+        &long,
+        1,
+        U256::from(1),
+    )
+    .await
+    .unwrap_err();
     assert!(refused.to_string().contains("context"), "{refused}");
     assert_eq!(refused.code(), 23, "the hub's own refusal");
     let poor = ask::post(
         &devnet.hub,
         &client,
-        &devnet.model.key(),
+        &devnet.model().key(),
         &job(devnet, 3, 4),
         1,
         U256::MAX >> 100,

@@ -5,59 +5,18 @@
 
 mod common;
 
-use std::{process::Command, time::Duration};
+use std::process::Command;
 
 use alloy_primitives::{B256, U256};
-use bitai_contracts::JobStatus;
 use bitai_devnet::{Devnet, accounts::coin, deploy::stake_wei};
 use bitai_miner::{
-    chain::{Sender, hub::status_of, send::Call},
     cli::Heights,
     config::Ask,
     engine::Loaded,
     models,
     verify::jobs::{Line, Outcome, check_range},
 };
-use bitai_types::{
-    Job,
-    job::{commit_hash, ids_hash},
-};
-use common::{job, options, post, sender, until};
-
-async fn run(who: &Sender, call: Call) {
-    who.execute(&call, "a step by hand", Duration::from_secs(60))
-        .await
-        .unwrap();
-}
-
-/// Answers a job by hand with whatever root: stands for a neuron that does not compute what it claims.
-async fn answer(devnet: &Devnet, who: &Sender, job: &Job, root: B256, outputs: &[u32]) -> U256 {
-    let hub = &devnet.hub;
-    let job_id = post(devnet, job).await;
-    until("the neuron is drawn", || async {
-        hub.drawn(job_id).await.unwrap().contains(&who.address())
-    })
-    .await;
-    let salt = B256::repeat_byte(7);
-    let bound = commit_hash(
-        hub.node().chain_id(),
-        hub.address(),
-        job_id,
-        who.address(),
-        salt,
-        root,
-        ids_hash(outputs),
-    );
-    run(who, hub.commit(job_id, job.hash(), bound)).await;
-    run(who, hub.reveal(job_id, salt, root, outputs)).await;
-    until("the challenge window is over", || async {
-        let job = hub.job(job_id).await.unwrap().unwrap();
-        status_of(&job) == JobStatus::Challenge && hub.node().height().await.unwrap() >= job.deadline
-    })
-    .await;
-    run(who, hub.finalise(job_id)).await;
-    job_id
-}
+use common::{answer, job, options, run, sender};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_answer_is_found_in_a_range_of_heights() {
@@ -69,12 +28,12 @@ async fn a_wrong_answer_is_found_in_a_range_of_heights() {
     run(&bob, hub.stake(stake_wei())).await;
     run(
         &bob,
-        hub.serve(&devnet.model.key(), &Ask::default(), coin() * U256::from(10)),
+        hub.serve(&devnet.model().key(), &Ask::default(), coin() * U256::from(10)),
     )
     .await;
 
     let job = job(&devnet, 9, 8);
-    let (_, pack) = models::open_root(&options.data, &devnet.model.model_root).unwrap();
+    let (_, pack) = models::open_root(&options.data, &devnet.model().model_root).unwrap();
     let honest = Loaded::new(&pack, options.device)
         .unwrap()
         .answer(&job, &mut |_| ())

@@ -5,17 +5,21 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use alloy_primitives::U256;
+use alloy_primitives::{B256, U256};
+use bitai_contracts::JobStatus;
 use bitai_devnet::{Devnet, Options, accounts::Account};
 use bitai_miner::{
     Failure, ask,
-    chain::Sender,
+    chain::{Sender, hub::status_of, send::Call},
     cli::DeviceKind,
     config,
     datadir::{DataDir, make_dir},
 };
 use bitai_model::synthetic::{self, Shape};
-use bitai_types::{Job, Sampler};
+use bitai_types::{
+    Job, Sampler,
+    job::{commit_hash, ids_hash},
+};
 
 /// Name of the synthetic model.
 pub(crate) const MODEL: &str = "tiny";
@@ -38,8 +42,8 @@ pub(crate) fn options(dir: &Path, neuron: bool) -> Options {
     Options {
         data: data(dir),
         port: 0,
-        model: Some(MODEL.into()),
-        gguf: None,
+        models: vec![MODEL.into()],
+        sources: vec![],
         neuron,
         device: config::Device {
             kind: DeviceKind::Cpu,
@@ -52,10 +56,10 @@ pub(crate) fn options(dir: &Path, neuron: bool) -> Options {
 /// A job for the synthetic model: `prompt` ids, `max_new` tokens, no stops.
 pub(crate) fn job(devnet: &Devnet, prompt: u32, max_new: u32) -> Job {
     Job {
-        model_root: devnet.model.model_root,
+        model_root: devnet.model().model_root,
         spec_version: 0,
         input_ids: (0..prompt)
-            .map(|i| (i * 37 + 11) % devnet.model.shape.vocab)
+            .map(|i| (i * 37 + 11) % devnet.model().shape.vocab)
             .collect(),
         max_new,
         stop_ids: vec![],
@@ -73,11 +77,16 @@ pub(crate) fn sender(devnet: &Devnet, name: &'static str) -> Sender {
     Sender::new(Arc::clone(devnet.hub.node()), Account::named(name).signer)
 }
 
-/// Posts a job as the client.
+/// Posts a job as the client, on the served model that it names.
 pub(crate) async fn post(devnet: &Devnet, job: &Job) -> U256 {
     let client = sender(devnet, "client");
     let fee = U256::from(ask::DEFAULT_FEE_WEI);
-    ask::post(&devnet.hub, &client, &devnet.model.key(), job, 1, fee)
+    let model = devnet
+        .models
+        .iter()
+        .find(|m| m.model_root == job.model_root)
+        .unwrap();
+    ask::post(&devnet.hub, &client, &model.key(), job, 1, fee)
         .await
         .unwrap()
         .0
@@ -95,4 +104,40 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl Fn
         assert!(tokio::time::Instant::now() < end, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Executes one call.
+pub(crate) async fn run(who: &Sender, call: Call) {
+    who.execute(&call, "a step by hand", Duration::from_secs(60))
+        .await
+        .unwrap();
+}
+
+/// Answers a job by hand with whatever root: stands for a neuron that does not compute what it claims.
+pub(crate) async fn answer(devnet: &Devnet, who: &Sender, job: &Job, root: B256, outputs: &[u32]) -> U256 {
+    let hub = &devnet.hub;
+    let job_id = post(devnet, job).await;
+    until("the neuron is drawn", || async {
+        hub.drawn(job_id).await.unwrap().contains(&who.address())
+    })
+    .await;
+    let salt = B256::repeat_byte(7);
+    let bound = commit_hash(
+        hub.node().chain_id(),
+        hub.address(),
+        job_id,
+        who.address(),
+        salt,
+        root,
+        ids_hash(outputs),
+    );
+    run(who, hub.commit(job_id, job.hash(), bound)).await;
+    run(who, hub.reveal(job_id, salt, root, outputs)).await;
+    until("the challenge window is over", || async {
+        let job = hub.job(job_id).await.unwrap().unwrap();
+        status_of(&job) == JobStatus::Challenge && hub.node().height().await.unwrap() >= job.deadline
+    })
+    .await;
+    run(who, hub.finalise(job_id)).await;
+    job_id
 }
