@@ -204,7 +204,9 @@ fn print(model: &str, device: &str, claim: &Claim, checked: &Checked) {
         if checked.ok { "OK: " } else { "MISMATCH: " },
         checked.finding
     );
-    if !checked.ok && checked.against.is_none() && checked.part.is_none() {
+    // Where the root is right no row differs.
+    let rows_differ = checked.computed.is_some_and(|c| c != checked.claimed);
+    if !checked.ok && rows_differ && checked.against.is_none() {
         println!(
             "            layer, site and number: add --against DEVICE or --other-pack PACK, what the claimant computed with"
         );
