@@ -8,28 +8,27 @@
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _MM_HINT_T0, _mm_add_epi64, _mm_cvtsi128_si64, _mm_prefetch, _mm_unpackhi_epi64,
-    _mm256_add_epi32, _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_epi64,
-    _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_mullo_epi16, _mm256_set1_epi16, _mm256_set1_epi32,
-    _mm256_setzero_si256,
+    __m128i, __m256i, _mm256_add_epi32, _mm256_add_epi64, _mm256_castsi256_si128, _mm256_cvtepi8_epi16,
+    _mm256_cvtepi32_epi64, _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_mullo_epi16,
+    _mm256_permute2x128_si256, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
+    _mm256_srli_epi16, _mm256_unpackhi_epi64, _mm256_unpacklo_epi64,
 };
 use std::mem::transmute;
 
 use super::{
     Site,
     blocked::Packed,
-    dot::Tile,
+    dot::{Sums, Tile},
     panel::{LANES, Line, Part, Rows},
-    portable,
 };
 use crate::cpu::bounds::{GROUP, GROUPED_BLOCK, PLAIN_BLOCK};
 
-/// Elements a step along K: one load of int8 widened to int16.
+/// Elements of a vector of int16.
 const STEP: usize = 16;
+/// Rows whose lanes are added up together.
+const SUMS: usize = 4;
 /// Weight rows of a tile across tokens: twelve sums, two vectors of tokens, a weight and a product.
 const ROWS: usize = 6;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// [`Site::walk_dots`] compiled for AVX2; the machine has it.
 pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
@@ -39,15 +38,15 @@ pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
             site.walk_dots(
                 first,
                 pieces,
-                |t| tile::<4, 1, false>(t),
-                |t| tile::<2, 2, false>(t),
+                |t, out| tile::<1, false>(t, out),
+                |t, out| tile::<2, false>(t, out),
             );
         } else {
             site.walk_dots(
                 first,
                 pieces,
-                |t| tile::<4, 1, true>(t),
-                |t| tile::<2, 2, true>(t),
+                |t, out| tile::<1, true>(t, out),
+                |t, out| tile::<2, true>(t, out),
             );
         }
     }
@@ -114,140 +113,134 @@ fn pairs<const R: usize, const V: usize>(w: [&[u32]; R], x: &[Line]) -> [[[i32; 
     out
 }
 
-/// 16 int8 at `row + at` as int16 lanes.
-///
-/// # Safety
-/// `row[at .. at + 16]` is readable.
+/// 32 int8 as int16 lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn load_i8(row: *const i8, at: usize) -> __m256i {
-    // SAFETY: the caller's promise; an array of bytes needs no alignment, and any bits are a vector.
-    _mm256_cvtepi8_epi16(unsafe { transmute::<[u8; 16], __m128i>(*row.wrapping_add(at).cast::<[u8; 16]>()) })
+fn wide(w: &[i8; GROUP]) -> [__m256i; 2] {
+    // SAFETY: any bits are vectors.
+    let halves = unsafe { transmute::<[i8; GROUP], [__m128i; 2]>(*w) };
+    [_mm256_cvtepi8_epi16(halves[0]), _mm256_cvtepi8_epi16(halves[1])]
 }
 
-/// 16 int16 at `row + at`.
-///
-/// # Safety
-/// `row[at .. at + 16]` is readable.
+/// The eight int32 lanes as four int64, two and two added.
 #[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn load_i16(row: *const i16, at: usize) -> __m256i {
-    // SAFETY: the caller's promise; an array of bytes needs no alignment, and any bits are a vector.
-    unsafe { transmute::<[u8; 32], __m256i>(*row.wrapping_add(at).cast::<[u8; 32]>()) }
-}
-
-/// Sum of the eight int32 lanes, exact.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn sum(v: __m256i) -> i64 {
-    let four = _mm256_add_epi64(
+fn widen_sums(v: __m256i) -> __m256i {
+    _mm256_add_epi64(
         _mm256_cvtepi32_epi64(_mm256_castsi256_si128(v)),
         _mm256_cvtepi32_epi64(_mm256_extracti128_si256::<1>(v)),
-    );
-    let two = _mm_add_epi64(_mm256_castsi256_si128(four), _mm256_extracti128_si256::<1>(four));
-    _mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)))
+    )
 }
 
-/// `N` weight rows times `T` tokens, summed along K; `GROUPED` where the weight has multipliers.
+/// The sums of the int64 lanes of four vectors.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn tile<const N: usize, const T: usize, const GROUPED: bool>(tile: Tile<'_, T>) -> [[i64; T]; N] {
-    let Tile { w, k, m, x } = tile;
-    let len = x[0].len();
-    let groups = k / GROUP;
-    assert!(
-        x.iter().all(|x| x.len() == len) && w.len() >= (N - 1) * k + len,
-        "rows of one length"
+fn sum_each([a, b, c, d]: [__m256i; 4]) -> [i64; 4] {
+    let ab = _mm256_add_epi64(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    let cd = _mm256_add_epi64(_mm256_unpacklo_epi64(c, d), _mm256_unpackhi_epi64(c, d));
+    // Each holds the sums of the lower halves, then of the upper halves.
+    let all = _mm256_add_epi64(
+        _mm256_permute2x128_si256::<0x20>(ab, cd),
+        _mm256_permute2x128_si256::<0x31>(ab, cd),
     );
-    assert!(
-        !GROUPED || m.len() >= (N - 1) * groups + len / GROUP,
-        "a multiplier a group"
-    );
-    // Rows read side by side are a pattern that the processor's own prefetcher does not follow: ask for those
-    // that come two tiles later.
-    for row in w.chunks(k).skip(2 * N).take(N) {
-        for line in row[..len.min(row.len())].chunks(LINE) {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr());
-        }
-    }
-    let mut out = [[0i64; T]; N];
-    let (step, block) = if GROUPED {
-        (GROUP, GROUPED_BLOCK)
-    } else {
-        (STEP, PLAIN_BLOCK)
-    };
-    let full = len - len % step;
+    // SAFETY: four int64 are any 32 bytes.
+    unsafe { transmute::<__m256i, [i64; 4]>(all) }
+}
+
+/// Whole groups of one weight row times `T` tokens; four int64 lanes to be added up. `GROUPED` where the weight
+/// has multipliers, one a group in `m`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn row<const T: usize, const GROUPED: bool>(
+    w: &[[i8; GROUP]],
+    m: &[u8],
+    x: &[&[[i16; GROUP]]; T],
+) -> [__m256i; T] {
+    let block = if GROUPED { GROUPED_BLOCK } else { PLAIN_BLOCK } / GROUP;
+    let mut sums = [_mm256_setzero_si256(); T];
     let mut start = 0;
-    while start < full {
-        let end = full.min(start + block);
-        let mut acc = [[_mm256_setzero_si256(); T]; N];
-        let mut i = start;
-        while i < end {
-            if !GROUPED {
-                let mut wide = [_mm256_setzero_si256(); N];
-                for n in 0..N {
-                    // SAFETY: i + 16 <= full <= len, and row n has len values from n * k on.
-                    wide[n] = unsafe { load_i8(w.as_ptr(), n.wrapping_mul(k).wrapping_add(i)) };
-                }
-                for t in 0..T {
-                    // SAFETY: i + 16 <= len.
-                    let v = unsafe { load_i16(x[t].as_ptr(), i) };
-                    for n in 0..N {
-                        acc[n][t] = _mm256_add_epi32(acc[n][t], _mm256_madd_epi16(wide[n], v));
-                    }
-                }
-            } else {
-                let mut lo = [_mm256_setzero_si256(); N];
-                let mut hi = [_mm256_setzero_si256(); N];
-                for n in 0..N {
-                    let at = n.wrapping_mul(k).wrapping_add(i);
-                    // SAFETY: i + 32 <= full <= len, so the group has its values and its multiplier.
-                    let (by, a, b) = unsafe {
-                        (
-                            *m.as_ptr()
-                                .wrapping_add(n.wrapping_mul(groups).wrapping_add(i / GROUP)),
-                            load_i8(w.as_ptr(), at),
-                            load_i8(w.as_ptr(), at.wrapping_add(STEP)),
-                        )
-                    };
-                    let by = _mm256_set1_epi16(i16::from(by));
-                    lo[n] = _mm256_mullo_epi16(a, by);
-                    hi[n] = _mm256_mullo_epi16(b, by);
-                }
-                for t in 0..T {
-                    // SAFETY: i + 32 <= len.
-                    let (a, b) = unsafe {
-                        let row = x[t].as_ptr();
-                        (load_i16(row, i), load_i16(row, i.wrapping_add(STEP)))
-                    };
-                    for n in 0..N {
-                        let both = _mm256_add_epi32(_mm256_madd_epi16(lo[n], a), _mm256_madd_epi16(hi[n], b));
-                        acc[n][t] = _mm256_add_epi32(acc[n][t], both);
-                    }
-                }
-            }
-            i = i.wrapping_add(step);
+    while start < w.len() {
+        let end = w.len().min(start.wrapping_add(block));
+        // Slices of one length, so that nothing is checked in the innermost loop.
+        let w = &w[start..end];
+        let m = if GROUPED { &m[start..end] } else { m };
+        let mut tokens: [&[[i16; GROUP]]; T] = [&[]; T];
+        for t in 0..T {
+            tokens[t] = &x[t][start..end];
         }
-        for n in 0..N {
-            for t in 0..T {
-                out[n][t] += sum(acc[n][t]);
+        let mut acc = [[_mm256_setzero_si256(); 2]; T];
+        let mut i = 0;
+        while i < w.len() {
+            let mut both = wide(&w[i]);
+            if GROUPED {
+                // Bytes broadcast straight from memory; every second one is shifted away.
+                let by = _mm256_srli_epi16::<8>(_mm256_set1_epi8(m[i].cast_signed()));
+                both = [_mm256_mullo_epi16(both[0], by), _mm256_mullo_epi16(both[1], by)];
             }
+            for t in 0..T {
+                // SAFETY: any bits are vectors.
+                let x = unsafe { transmute::<[i16; GROUP], [__m256i; 2]>(tokens[t][i]) };
+                for h in 0..2 {
+                    acc[t][h] = _mm256_add_epi32(acc[t][h], _mm256_madd_epi16(both[h], x[h]));
+                }
+            }
+            i = i.wrapping_add(1);
+        }
+        for t in 0..T {
+            // The bound is that of eight lanes: the halves may be added.
+            let part = widen_sums(_mm256_add_epi32(acc[t][0], acc[t][1]));
+            sums[t] = _mm256_add_epi64(sums[t], part);
         }
         start = end;
     }
-    if full < len {
-        for n in 0..N {
-            for t in 0..T {
-                let w = &w[n * k..][full..len];
-                out[n][t] += if !GROUPED {
-                    portable::dot(w, &x[t][full..])
+    sums
+}
+
+/// A tile's weight rows times its tokens, along K; `GROUPED` where the weight has multipliers.
+///
+/// Row after row, so that memory is read from one end to the other: the processor fetches ahead of one such
+/// stream by itself, and did not of rows read side by side.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tile<const T: usize, const GROUPED: bool>(tile: Tile<'_, T>, out: &mut Sums<T>) {
+    let Tile { rows, w, k, m, x } = tile;
+    let len = x[0].len();
+    let groups = len / GROUP;
+    let mut tokens: [&[[i16; GROUP]]; T] = [&[]; T];
+    for t in 0..T {
+        tokens[t] = &x[t].as_chunks::<GROUP>().0[..groups];
+    }
+    let mut n = 0;
+    while n < rows {
+        let some = SUMS.min(rows.wrapping_sub(n));
+        let mut sums = [[_mm256_setzero_si256(); SUMS]; T];
+        for j in 0..SUMS {
+            if j < some {
+                let at = n.wrapping_add(j);
+                let w = &w[at.wrapping_mul(k)..][..len].as_chunks::<GROUP>().0[..groups];
+                let m = if GROUPED {
+                    &m[at.wrapping_mul(k / GROUP)..][..groups]
                 } else {
-                    portable::dot_grouped(w, &m[n * groups + full / GROUP..], &x[t][full..])
+                    m
                 };
+                let row = row::<T, GROUPED>(w, m, &tokens);
+                for t in 0..T {
+                    sums[t][j] = row[t];
+                }
+            }
+        }
+        for t in 0..T {
+            out[t][n..n.wrapping_add(some)].copy_from_slice(&sum_each(sums[t])[..some]);
+        }
+        n = n.wrapping_add(SUMS);
+    }
+    if len % GROUP > 0 {
+        for t in 0..T {
+            for n in 0..rows {
+                out[t][n] += tile.rest(n, x[t], groups * GROUP);
             }
         }
     }
-    out
 }
 
 /// Multiply-adds on registers: the pair of instructions of [`pairs`], twelve sums side by side.

@@ -6,24 +6,21 @@ use super::{
     panel::LANES,
     portable,
 };
-use crate::{
-    cpu::Isa,
-    reference::linear::{GROUP, SEGMENTS_MAX},
-};
+use crate::{cpu::Isa, reference::linear::GROUP};
 
-/// Weight rows summed side by side for one token, and for two or more.
-const ALONE: usize = 4;
-const PAIR: usize = 2;
-
-/// Weight rows and activation rows of a tile: `w` starts at the first row's segment and `m` at its
-/// multipliers (none where empty); rows follow every `k` and `k / 32`. `x` holds the tokens' segments.
+/// One segment of up to 16 weight rows and of `T` tokens: `w` starts at the first row's and `m` at its
+/// multipliers (none where empty); rows follow every `k` and `k / 32`. `x` holds the tokens'.
 #[derive(Clone, Copy)]
 pub(super) struct Tile<'a, const T: usize> {
+    pub(super) rows: usize,
     pub(super) w: &'a [i8],
     pub(super) k: usize,
     pub(super) m: &'a [u8],
     pub(super) x: [&'a [i16]; T],
 }
+
+/// Sums of a [`Tile`]: one a token and weight row.
+pub(super) type Sums<const T: usize> = [[i64; LANES]; T];
 
 impl Site<'_> {
     /// Weight rows `first ..`; `pieces[t]` takes token t's outputs.
@@ -37,12 +34,7 @@ impl Site<'_> {
             Isa::Neon => super::neon::dots(self, first, pieces),
             #[cfg(target_arch = "aarch64")]
             Isa::NeonDot => super::neon_dot::dots(self, first, pieces),
-            _ => self.walk_dots(
-                first,
-                pieces,
-                portable::dots::<ALONE, 1>,
-                portable::dots::<PAIR, 2>,
-            ),
+            _ => self.walk_dots(first, pieces, portable::dots::<1>, portable::dots::<2>),
         }
     }
 
@@ -52,86 +44,109 @@ impl Site<'_> {
         &self,
         first: usize,
         pieces: &mut [&mut [i32]],
-        one: impl Fn(Tile<'_, 1>) -> [[i64; 1]; ALONE],
-        two: impl Fn(Tile<'_, 2>) -> [[i64; 2]; PAIR],
+        one: impl Fn(Tile<'_, 1>, &mut Sums<1>),
+        two: impl Fn(Tile<'_, 2>, &mut Sums<2>),
     ) {
         let count = pieces.first().map_or(0, |p| p.len());
         for at in (0..count).step_by(LANES) {
-            let rows = LANES.min(count - at);
+            let (row, rows) = (first + at, LANES.min(count - at));
+            let scales = &self.weight.host.scales[row..row + rows];
+            let weights = LaneScales::new(scales.iter().copied());
             let mut t = 0;
             while t < pieces.len() {
-                let mut sums = [[[0i64; LANES]; 2]; SEGMENTS_MAX];
+                let mut totals = [[0; LANES]; 2];
                 let tokens = if t + 1 < pieces.len() { 2 } else { 1 };
-                for (s, sums) in sums.iter_mut().enumerate().take(self.x.groups()) {
-                    let mut i = 0;
-                    while i < rows {
-                        if tokens == 2 && i + PAIR <= rows {
-                            for (j, sum) in two(self.tile(first + at + i, [t, t + 1], s))
-                                .into_iter()
-                                .enumerate()
-                            {
-                                [sums[0][i + j], sums[1][i + j]] = sum;
-                            }
-                            i += PAIR;
-                        } else if tokens == 1 && i + ALONE <= rows {
-                            for (j, [sum]) in one(self.tile(first + at + i, [t], s)).into_iter().enumerate() {
-                                sums[0][i + j] = sum;
-                            }
-                            i += ALONE;
-                        } else {
-                            for (q, sums) in sums.iter_mut().enumerate().take(tokens) {
-                                sums[i] = self.tile(first + at + i, [t + q], s).plain();
-                            }
-                            i += 1;
-                        }
+                for s in 0..self.x.groups() {
+                    let mut sums = [[0; LANES]; 2];
+                    if tokens == 2 {
+                        let x = [self.token(t, s), self.token(t + 1, s)];
+                        two(self.tile(row, rows, s, x), &mut sums);
+                    } else {
+                        let mut alone = [[0; LANES]];
+                        one(self.tile(row, rows, s, [self.token(t, s)]), &mut alone);
+                        sums[0] = alone[0];
+                    }
+                    for (q, (sums, total)) in sums.iter().zip(&mut totals).enumerate().take(tokens) {
+                        self.add(&weights, t + q, s, sums, total);
                     }
                 }
-                for (q, piece) in pieces[t..t + tokens].iter_mut().enumerate() {
-                    self.put(first + at, t + q, &sums, q, &mut piece[at..at + rows]);
+                for (piece, total) in pieces[t..].iter_mut().zip(&mut totals).take(tokens) {
+                    self.put(row, total, &mut piece[at..at + rows]);
                 }
                 t += tokens;
             }
         }
     }
 
-    /// One segment of the weight rows from `row` on and of the tokens `t`.
+    /// Segment `s` of token `t`.
     #[inline(always)]
-    fn tile<const T: usize>(&self, row: usize, t: [usize; T], s: usize) -> Tile<'_, T> {
-        let host = &self.weight.host;
-        let (len, k) = (self.x.group, host.k);
+    fn token(&self, t: usize, s: usize) -> &[i16] {
+        &self.x.q[t * self.x.cols + s * self.x.group..][..self.x.group]
+    }
+
+    /// Segment `s` of `rows` weight rows from `row` on, and of the tokens `x`.
+    #[inline(always)]
+    fn tile<'a, const T: usize>(
+        &'a self,
+        row: usize,
+        rows: usize,
+        s: usize,
+        x: [&'a [i16]; T],
+    ) -> Tile<'a, T> {
+        let (len, k) = (self.x.group, self.weight.host.k);
         Tile {
+            rows,
             w: &self.w[row * k + s * len..],
             k,
             m: self.m.get(row * (k / GROUP) + s * len / GROUP..).unwrap_or(&[]),
-            x: t.map(|t| &self.x.q[t * self.x.cols + s * len..][..len]),
+            x,
         }
     }
 
-    /// Scales the sums of up to 16 weight rows for token `t` into `out`.
+    /// Scales one segment's sums of up to 16 weight rows for token `t` and adds them to `total`.
     #[inline(always)]
-    fn put(&self, row: usize, t: usize, sums: &[[[i64; LANES]; 2]; SEGMENTS_MAX], q: usize, out: &mut [i32]) {
-        let host = &self.weight.host;
+    fn add(&self, w: &LaneScales, t: usize, s: usize, sums: &[i64; LANES], total: &mut [i32; LANES]) {
         let segments = self.x.groups();
-        let w = LaneScales::new(host.scales[row..row + out.len()].iter().copied());
-        let mut total = [0; LANES];
-        for (s, sums) in sums.iter().enumerate().take(segments) {
-            let x = LaneScales::all(self.x.scales[t * segments + s]);
-            let part = outputs(&sums[q], self.x.planes, &x, &w, self.f_out);
-            add_segment(&mut total, &part, segments);
-        }
-        if let Some(bias) = &host.bias {
+        let x = LaneScales::all(self.x.scales[t * segments + s]);
+        let part = outputs(sums, self.x.planes, &x, w, self.f_out);
+        add_segment(total, &part, segments);
+    }
+
+    /// Adds the bias of the weight rows from `row` on and writes them out.
+    #[inline(always)]
+    fn put(&self, row: usize, total: &mut [i32; LANES], out: &mut [i32]) {
+        if let Some(bias) = &self.weight.host.bias {
             let mut lanes = [0; LANES];
             lanes[..out.len()].copy_from_slice(&bias[row..row + out.len()]);
-            add_bias(&mut total, &lanes);
+            add_bias(total, &lanes);
         }
         out.copy_from_slice(&total[..out.len()]);
     }
 }
 
-impl Tile<'_, 1> {
-    /// The first row's sum, in plain Rust.
-    fn plain(&self) -> i64 {
-        let [[sum]] = portable::dots::<1, 1>(*self);
-        sum
+#[cfg(target_arch = "aarch64")]
+impl<'a, const T: usize> Tile<'a, T> {
+    /// Sums the rows `N` at a time with `some`, those left over one by one in plain Rust.
+    #[inline(always)]
+    pub(super) fn by<const N: usize>(self, sums: &mut Sums<T>, some: impl Fn(Tile<'a, T>) -> [[i64; T]; N]) {
+        let whole = self.rows - self.rows % N;
+        for first in (0..whole).step_by(N) {
+            let part = some(Tile {
+                rows: N,
+                w: &self.w[first * self.k..],
+                m: self.m.get(first * (self.k / GROUP)..).unwrap_or(&[]),
+                ..self
+            });
+            for (n, part) in part.iter().enumerate() {
+                for (sums, sum) in sums.iter_mut().zip(part) {
+                    sums[first + n] = *sum;
+                }
+            }
+        }
+        for n in whole..self.rows {
+            for (sums, x) in sums.iter_mut().zip(self.x) {
+                sums[n] = self.rest(n, x, 0);
+            }
+        }
     }
 }

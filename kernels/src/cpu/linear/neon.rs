@@ -35,8 +35,8 @@ pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
         site.walk_dots(
             first,
             pieces,
-            |t| tile::<4, 1, GROUPED>(t),
-            |t| tile::<2, 2, GROUPED>(t),
+            |t, out| t.by(out, |t| tile::<4, 1, GROUPED>(t)),
+            |t, out| t.by(out, |t| tile::<2, 2, GROUPED>(t)),
         );
     }
     // SAFETY: a site's instruction set is one that the machine was found to have.
@@ -129,7 +129,7 @@ pub(in crate::cpu) fn widen(v: int8x16_t) -> [int16x8_t; 2] {
 #[inline]
 #[target_feature(enable = "neon")]
 fn tile<const N: usize, const T: usize, const GROUPED: bool>(tile: Tile<'_, T>) -> [[i64; T]; N] {
-    let Tile { w, k, m, x } = tile;
+    let Tile { w, k, m, x, .. } = tile;
     let len = x[0].len();
     let groups = k / GROUP;
     assert!(
@@ -202,7 +202,7 @@ pub(super) fn add_rest<const N: usize, const T: usize, const GROUPED: bool>(
     full: usize,
     out: &mut [[i64; T]; N],
 ) {
-    let Tile { w, k, m, x } = tile;
+    let Tile { w, k, m, x, .. } = tile;
     let len = x[0].len();
     if full == len {
         return;

@@ -96,8 +96,8 @@ pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
         site.walk_dots(
             first,
             pieces,
-            |t| tile::<4, 1, P, GROUPED>(t),
-            |t| tile::<2, 2, P, GROUPED>(t),
+            |t, out| t.by(out, |t| tile::<4, 1, P, GROUPED>(t)),
+            |t, out| t.by(out, |t| tile::<2, 2, P, GROUPED>(t)),
         );
     }
     // SAFETY: a site's instruction set is one that the machine was found to have.
@@ -117,7 +117,7 @@ pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
 fn tile<const N: usize, const T: usize, const P: usize, const GROUPED: bool>(
     tile: Tile<'_, T>,
 ) -> [[i64; T]; N] {
-    let Tile { w, k, m, x } = tile;
+    let Tile { w, k, m, x, .. } = tile;
     let len = x[0].len();
     let groups = k / GROUP;
     assert!(

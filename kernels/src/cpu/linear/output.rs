@@ -85,14 +85,33 @@ pub(super) fn outputs(
             out[i] = round(y, base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]));
         }
     } else {
-        for i in 0..LANES {
-            // |acc| < 2^40 (T3: sum |w m| < 2^24, |x| < 2^15), so both products stay below 2^57.
-            let y = acc[i].wrapping_mul(x.m[i]).wrapping_add(1 << 15) >> 16;
-            let y = y.wrapping_mul(w.m[i]);
-            out[i] = round(y, base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]));
+        let shift = |i: usize| base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]);
+        // No sum is so small that adding 2^31 makes it negative, or 2^32 and more, where all fit int32.
+        let beyond = acc
+            .iter()
+            .fold(0, |any, v| any | v.wrapping_add(1 << 31).cast_unsigned() >> 32);
+        if beyond == 0 {
+            for i in 0..LANES {
+                // Factors within int32, said so that one multiplication of that width is enough: an int32 times
+                // a mantissa, without its last 16 bits, is within int32 again.
+                let y = low32(acc[i]).wrapping_mul(low32(x.m[i])).wrapping_add(1 << 15) >> 16;
+                out[i] = round_small(low32(y).wrapping_mul(low32(w.m[i])), shift(i));
+            }
+        } else {
+            for i in 0..LANES {
+                // |acc| < 2^40 (T3: sum |w m| < 2^24, |x| < 2^15), so both products stay below 2^57.
+                let y = acc[i].wrapping_mul(x.m[i]).wrapping_add(1 << 15) >> 16;
+                out[i] = round_small(y.wrapping_mul(w.m[i]), shift(i));
+            }
         }
     }
     out
+}
+
+/// A number that fits int32.
+#[inline(always)]
+fn low32(v: i64) -> i64 {
+    i64::from(v as i32)
 }
 
 /// The same where a scale is no usual one.
@@ -108,6 +127,21 @@ fn round(y: i64, s: i64) -> i32 {
     let y = y.wrapping_shr(s.wrapping_sub(1) as u32);
     let y = y.wrapping_add(1) >> 1;
     y.clamp(-SAT32, SAT32) as i32
+}
+
+/// The same for |y| < 2^61, on unsigned shifts: AVX2 has no others of 64 bits.
+#[inline(always)]
+fn round_small(y: i64, s: i64) -> i32 {
+    const UP: i64 = 1 << 62;
+    let s = s as u32;
+    let half = 1i64.wrapping_shl(s.wrapping_sub(1));
+    // y / 2^s, halves up, of a number made positive by a multiple of 2^s (s <= 62).
+    let y = y
+        .wrapping_add(half)
+        .wrapping_add(UP)
+        .cast_unsigned()
+        .wrapping_shr(s) as i64;
+    y.wrapping_sub(UP.wrapping_shr(s)).clamp(-SAT32, SAT32) as i32
 }
 
 /// L4 for one more segment of several: adds its outputs, clamped so that int32 cannot overflow.

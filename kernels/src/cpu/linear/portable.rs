@@ -4,7 +4,7 @@
 //! Sums use wrapping operators because overflow checks stop vectorisation; [`crate::cpu::bounds`] proves that
 //! nothing wraps.
 
-use super::dot::Tile;
+use super::dot::{Sums, Tile};
 use crate::cpu::bounds::{GROUP, SCALAR_BLOCK};
 
 /// Sum of w * x in one int32; at most [`SCALAR_BLOCK`] elements.
@@ -34,16 +34,23 @@ pub(super) fn dot_grouped(w: &[i8], m: &[u8], x: &[i16]) -> i64 {
         .sum()
 }
 
-/// `N` weight rows times `T` tokens.
-pub(super) fn dots<const N: usize, const T: usize>(tile: Tile<'_, T>) -> [[i64; T]; N] {
-    std::array::from_fn(|n| {
-        tile.x.map(|x| {
-            let w = &tile.w[n * tile.k..][..x.len()];
-            if tile.m.is_empty() {
-                dot(w, x)
-            } else {
-                dot_grouped(w, &tile.m[n * (tile.k / GROUP)..], x)
-            }
-        })
-    })
+/// A tile's weight rows times its tokens.
+pub(super) fn dots<const T: usize>(tile: Tile<'_, T>, sums: &mut Sums<T>) {
+    for (x, sums) in tile.x.iter().zip(sums) {
+        for (n, sum) in sums.iter_mut().enumerate().take(tile.rows) {
+            *sum = tile.rest(n, x, 0);
+        }
+    }
+}
+
+impl<const T: usize> Tile<'_, T> {
+    /// The sum of row `n` and a token `x` from value `from` on, which begins a group.
+    pub(super) fn rest(&self, n: usize, x: &[i16], from: usize) -> i64 {
+        let w = &self.w[n * self.k..][from..x.len()];
+        if self.m.is_empty() {
+            dot(w, &x[from..])
+        } else {
+            dot_grouped(w, &self.m[n * (self.k / GROUP) + from / GROUP..], &x[from..])
+        }
+    }
 }

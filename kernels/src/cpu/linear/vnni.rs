@@ -12,17 +12,16 @@
 #![allow(clippy::needless_range_loop)]
 
 use std::arch::x86_64::{
-    __m256i, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_cvtepi8_epi16, _mm512_dpbusd_epi32,
-    _mm512_dpwssd_epi32, _mm512_mullo_epi16, _mm512_set1_epi16, _mm512_set1_epi32, _mm512_setzero_si512,
+    __m256i, __m512i, _mm512_cvtepi8_epi16, _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_mullo_epi16,
+    _mm512_set1_epi16, _mm512_set1_epi32, _mm512_setzero_si512,
 };
 use std::mem::transmute;
 
 use super::{
     Site,
     blocked::Packed,
-    dot::Tile,
+    dot::{Sums, Tile},
     panel::{LANES, Line, Part, Rows},
-    portable,
 };
 use crate::cpu::bounds::{GROUP, GROUPED_BLOCK, PLAIN_BLOCK};
 
@@ -30,10 +29,6 @@ use crate::cpu::bounds::{GROUP, GROUPED_BLOCK, PLAIN_BLOCK};
 const ROWS: usize = 8;
 /// Panels of such a tile.
 const PANELS: usize = 2;
-/// Elements a step along K.
-const STEP: usize = 32;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 /// [`Site::walk_dots`] compiled for AVX512-VNNI; the machine has it.
 pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
@@ -43,15 +38,15 @@ pub(super) fn dots(site: &Site<'_>, first: usize, pieces: &mut [&mut [i32]]) {
             site.walk_dots(
                 first,
                 pieces,
-                |t| tile::<4, 1, false>(t),
-                |t| tile::<2, 2, false>(t),
+                |t, out| tile::<1, false>(t, out),
+                |t, out| tile::<2, false>(t, out),
             );
         } else {
             site.walk_dots(
                 first,
                 pieces,
-                |t| tile::<4, 1, true>(t),
-                |t| tile::<2, 2, true>(t),
+                |t, out| tile::<1, true>(t, out),
+                |t, out| tile::<2, true>(t, out),
             );
         }
     }
@@ -156,102 +151,81 @@ fn offset_bytes<const R: usize, const P: usize>(w: [&[u32]; R], x: [&[Line]; P])
     sums
 }
 
-/// 32 int8 at `row + at` as int16 lanes.
-///
-/// # Safety
-/// `row[at .. at + 32]` is readable.
+/// Whole groups of one weight row times `T` tokens. `GROUPED` where the weight has multipliers, one a group in
+/// `m`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn load_i8(row: *const i8, at: usize) -> __m512i {
-    // SAFETY: the caller's promise; an array of bytes needs no alignment, and any bits are a vector.
-    _mm512_cvtepi8_epi16(unsafe { transmute::<[u8; 32], __m256i>(*row.wrapping_add(at).cast::<[u8; 32]>()) })
-}
-
-/// 32 int16 at `row + at`.
-///
-/// # Safety
-/// `row[at .. at + 32]` is readable.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn load_i16(row: *const i16, at: usize) -> __m512i {
-    // SAFETY: the caller's promise; an array of bytes needs no alignment, and any bits are a vector.
-    unsafe { transmute::<[u8; 64], __m512i>(*row.wrapping_add(at).cast::<[u8; 64]>()) }
-}
-
-/// `N` weight rows times `T` tokens, summed along K; `GROUPED` where the weight has multipliers.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn tile<const N: usize, const T: usize, const GROUPED: bool>(tile: Tile<'_, T>) -> [[i64; T]; N] {
-    let Tile { w, k, m, x } = tile;
-    let len = x[0].len();
-    let groups = k / GROUP;
-    assert!(
-        x.iter().all(|x| x.len() == len) && w.len() >= (N - 1) * k + len,
-        "rows of one length"
-    );
-    assert!(
-        !GROUPED || m.len() >= (N - 1) * groups + len / GROUP,
-        "a multiplier a group"
-    );
-    for row in w.chunks(k).skip(2 * N).take(N) {
-        for line in row[..len.min(row.len())].chunks(LINE) {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr());
-        }
-    }
-    let mut out = [[0i64; T]; N];
-    let block = if GROUPED { GROUPED_BLOCK } else { PLAIN_BLOCK };
-    let full = len - len % STEP;
+fn row<const T: usize, const GROUPED: bool>(
+    w: &[[i8; GROUP]],
+    m: &[u8],
+    x: &[&[[i16; GROUP]]; T],
+) -> [i64; T] {
+    let block = if GROUPED { GROUPED_BLOCK } else { PLAIN_BLOCK } / GROUP;
+    let mut sums = [0i64; T];
     let mut start = 0;
-    while start < full {
-        let end = full.min(start + block);
-        let mut acc = [[_mm512_setzero_si512(); T]; N];
-        let mut i = start;
-        while i < end {
-            let mut wide = [_mm512_setzero_si512(); N];
-            for n in 0..N {
-                // SAFETY: i + 32 <= full <= len, and row n has len values from n * k on and, where there are
-                // multipliers, one for the group that begins at i.
-                wide[n] = unsafe { load_i8(w.as_ptr(), n.wrapping_mul(k).wrapping_add(i)) };
-                if GROUPED {
-                    // SAFETY: as above.
-                    let m = unsafe {
-                        *m.as_ptr()
-                            .wrapping_add(n.wrapping_mul(groups).wrapping_add(i / GROUP))
-                    };
-                    wide[n] = _mm512_mullo_epi16(wide[n], _mm512_set1_epi16(i16::from(m)));
-                }
-            }
-            for t in 0..T {
-                // SAFETY: i + 32 <= len.
-                let v = unsafe { load_i16(x[t].as_ptr(), i) };
-                for n in 0..N {
-                    acc[n][t] = _mm512_dpwssd_epi32(acc[n][t], wide[n], v);
-                }
-            }
-            i = i.wrapping_add(STEP);
+    while start < w.len() {
+        let end = w.len().min(start.wrapping_add(block));
+        // Slices of one length, so that nothing is checked in the innermost loop.
+        let w = &w[start..end];
+        let m = if GROUPED { &m[start..end] } else { m };
+        let mut tokens: [&[[i16; GROUP]]; T] = [&[]; T];
+        for t in 0..T {
+            tokens[t] = &x[t][start..end];
         }
-        for n in 0..N {
-            for t in 0..T {
-                // SAFETY: sixteen int32 are any 64 bytes.
-                let lanes = unsafe { transmute::<__m512i, [i32; LANES]>(acc[n][t]) };
-                out[n][t] += lanes.iter().map(|v| i64::from(*v)).sum::<i64>();
+        let mut acc = [_mm512_setzero_si512(); T];
+        let mut i = 0;
+        while i < w.len() {
+            // SAFETY: any bits are a vector.
+            let mut wide = _mm512_cvtepi8_epi16(unsafe { transmute::<[i8; GROUP], __m256i>(w[i]) });
+            if GROUPED {
+                wide = _mm512_mullo_epi16(wide, _mm512_set1_epi16(i16::from(m[i])));
             }
+            for t in 0..T {
+                // SAFETY: any bits are a vector.
+                let x = unsafe { transmute::<[i16; GROUP], __m512i>(tokens[t][i]) };
+                acc[t] = _mm512_dpwssd_epi32(acc[t], wide, x);
+            }
+            i = i.wrapping_add(1);
+        }
+        for t in 0..T {
+            // SAFETY: sixteen int32 are any 64 bytes.
+            let lanes = unsafe { transmute::<__m512i, [i32; LANES]>(acc[t]) };
+            // Each lane is below 2^31.
+            sums[t] = lanes
+                .iter()
+                .fold(sums[t], |sum, v| sum.wrapping_add(i64::from(*v)));
         }
         start = end;
     }
-    if full < len {
-        for n in 0..N {
-            for t in 0..T {
-                let w = &w[n * k..][full..len];
-                out[n][t] += if GROUPED {
-                    portable::dot_grouped(w, &m[n * groups + full / GROUP..], &x[t][full..])
-                } else {
-                    portable::dot(w, &x[t][full..])
-                };
+    sums
+}
+
+/// A tile's weight rows times its tokens, along K and row after row; `GROUPED` where the weight has multipliers.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn tile<const T: usize, const GROUPED: bool>(tile: Tile<'_, T>, out: &mut Sums<T>) {
+    let Tile { rows, w, k, m, x } = tile;
+    let len = x[0].len();
+    let groups = len / GROUP;
+    let mut tokens: [&[[i16; GROUP]]; T] = [&[]; T];
+    for t in 0..T {
+        tokens[t] = &x[t].as_chunks::<GROUP>().0[..groups];
+    }
+    for n in 0..rows {
+        let w = &w[n * k..][..len].as_chunks::<GROUP>().0[..groups];
+        let m = if GROUPED {
+            &m[n * (k / GROUP)..][..groups]
+        } else {
+            m
+        };
+        let sums = row::<T, GROUPED>(w, m, &tokens);
+        for t in 0..T {
+            out[t][n] = sums[t];
+            if len % GROUP > 0 {
+                out[t][n] += tile.rest(n, x[t], groups * GROUP);
             }
         }
     }
-    out
 }
 
 /// Multiply-adds of bytes on registers, sixteen sums side by side.
