@@ -1,4 +1,4 @@
-//! The mutation run on a real model: SmolLM2-135M, every row that it commits and every site of its layers.
+//! The mutation run on a real model: SmolLM2-135M, every kind of row that it commits, in every layer.
 //!
 //! `scripts/fetch-model`, then `cargo test -p bitai-poc --test mutation_smollm2 -- --ignored --nocapture` (minutes).
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
@@ -7,12 +7,7 @@ mod common;
 
 use std::{collections::BTreeMap, path::Path};
 
-use bitai_kernels::{
-    Op, Trace,
-    cpu::{CpuDevice, CpuOps},
-    program::SiteId,
-    testing::{Fault, FaultyDevice},
-};
+use bitai_kernels::{Op, Trace, cpu::CpuDevice, program::SiteId};
 use bitai_model::{
     import::{ImportOptions, import_gguf},
     pack::Pack,
@@ -23,15 +18,13 @@ use bitai_poc::{
     recheck::{Part, compare, first_site, locate},
 };
 use bitai_types::Job;
-use common::{Run, answer, job, run};
+use common::{Run, job, run};
 
 const GGUF: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../models/SmolLM2-135M-Instruct.Q4_1.gguf"
 );
 const THREADS: usize = 2;
-/// Elements of a site that are tried until one changes a commitment.
-const ELEMENTS: usize = 16;
 
 /// The model and a job on it.
 struct Real {
@@ -183,62 +176,4 @@ fn one_flipped_bit_of_any_committed_row_is_named() {
     // A KV row a layer and position, the last layer's `out` row at least, and the ids of two of the positions.
     assert_eq!(named["kv_append"], 4 * program.layers as usize);
     assert!(named["out"] >= 4 && named["sample"] == 2, "{named:?}");
-}
-
-#[test]
-#[ignore = "needs models/ (scripts/fetch-model) and minutes"]
-fn one_wrong_integer_in_any_kind_of_site_is_named() {
-    let real = real();
-    let program = real.pack.program();
-    let honest = real.honest(None);
-    let ops = CpuOps::new(THREADS).unwrap();
-    let layers = [0, program.layers / 2, program.layers - 1];
-    let (mut named, mut swallowed) = (BTreeMap::new(), BTreeMap::new());
-    for (site, s) in (0u32..).zip(&program.sites) {
-        let elsewhere = s.layer.is_some_and(|l| !layers.contains(&l));
-        if elsewhere || matches!(s.op, Op::KvAppend { .. } | Op::Out) {
-            continue;
-        }
-        // The last position both runs and samples; later ones would change outputs before it.
-        let position = real.job.input_ids.len() as u32 - 1;
-        let elements = if matches!(s.op, Op::Sample { .. }) {
-            1
-        } else {
-            ELEMENTS
-        };
-        let wrong = (0..elements).find_map(|element| {
-            let fault = Fault {
-                site,
-                position,
-                element: element * 7,
-            };
-            let device = FaultyDevice::new(ops.clone(), fault);
-            let ids = &real.job.input_ids;
-            let (outputs, t) = answer(&real.pack, &real.job, ids, &device, None);
-            let same = outputs == honest.outputs && t.root() == honest.transcript.root();
-            (!same).then(|| run(&real.pack, &real.job, ids, &device, None))
-        });
-        let Some(mut theirs) = wrong else {
-            *swallowed.entry(s.op.name()).or_insert(0) += 1;
-            continue;
-        };
-        let mut mine = real.honest(Some(&theirs.outputs));
-        let (place, first) = real.found(&mut mine, (&theirs.transcript, &mut theirs.rows));
-        assert_eq!((place.pos, first), (position, site), "{:?}: {place}", s.op);
-        *named.entry(s.op.name()).or_insert(0) += 1;
-    }
-    println!("one wrong integer in a site of layers {layers:?} or of none, named: {named:?}");
-    println!("changed nothing that is committed in {ELEMENTS} tries: {swallowed:?}");
-    for op in [
-        "embed",
-        "linear",
-        "quant",
-        "rms_norm",
-        "attention",
-        "glu",
-        "add",
-        "sample",
-    ] {
-        assert!(named.contains_key(op), "{op}: {named:?} {swallowed:?}");
-    }
 }
