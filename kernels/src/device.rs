@@ -21,10 +21,24 @@ pub struct DeviceInfo {
     pub memory_bytes: Option<u64>,
 }
 
+/// What a device does at most, measured on it: the limits that speeds are compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Peaks {
+    /// Bytes of memory read in a second, where it can be measured.
+    pub bytes_per_s: Option<u64>,
+    /// int8 multiply-adds in a second, in the instructions that exact sums take.
+    pub multiply_adds_per_s: Option<u64>,
+}
+
 /// A processor that runs programs.
 pub trait Device: Send + Sync {
     /// Name, backend, memory.
     fn info(&self) -> DeviceInfo;
+
+    /// Measures its limits; takes about a second.
+    fn peaks(&self) -> Result<Peaks, KernelError> {
+        Ok(Peaks::default())
+    }
 
     /// Checks program and tensors against the spec (overflow bounds included) and takes them in; `tensors`
     /// are indexed by [`crate::TensorId`]. Refuses what does not fit, with the numbers.

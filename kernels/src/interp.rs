@@ -9,7 +9,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    HostTensor, KernelError, Program, Runner, SeqId, SeqStep,
+    HostTensor, KernelError, Program, Runner, SeqId, SeqStep, batch,
     blocks::Pool,
     ops::Ops,
     plan::Plan,
@@ -39,7 +39,7 @@ pub struct Interp<O: Ops> {
 impl<O: Ops> Interp<O> {
     /// Checks program and tensors and takes the weights in.
     pub fn load(ops: O, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Self, KernelError> {
-        let plan = ops.scope(|| Plan::load(&ops, &program, tensors))?;
+        let plan = ops.scope(|| Plan::load(&program, tensors, |w| ops.load_weight(w)))?;
         Ok(Self {
             ops,
             program,
@@ -57,67 +57,6 @@ impl<O: Ops> Interp<O> {
             what: "sequence",
             id: id.0,
         })
-    }
-
-    /// All that can go wrong in a batch, before anything moves.
-    fn check(&self, batch: &[SeqStep<'_>], probed: bool) -> Result<(), KernelError> {
-        let shape = |what, expected: String, got: String| Err(KernelError::Shape { what, expected, got });
-        if probed && batch.len() > 1 {
-            return shape(
-                "batch under a probe",
-                "1 sequence".into(),
-                format!("{}", batch.len()),
-            );
-        }
-        let samples = matches!(self.program.sites.last().map(|s| &s.op), Some(Op::Sample { .. }));
-        for (i, step) in batch.iter().enumerate() {
-            let seq = self.seq(step.seq)?;
-            if batch[..i].iter().any(|b| b.seq == step.seq) {
-                return shape(
-                    "batch",
-                    "each sequence once".into(),
-                    format!("sequence {} twice", step.seq.0),
-                );
-            }
-            if step.tokens.is_empty() {
-                return shape("tokens of a step", "at least 1".into(), "0".into());
-            }
-            let want = u32::try_from(step.tokens.len()).unwrap_or(u32::MAX);
-            if want > seq.max - seq.len {
-                return Err(KernelError::ContextFull {
-                    have: seq.len,
-                    max: seq.max,
-                    want,
-                });
-            }
-            if let Some(id) = step.tokens.iter().find(|id| **id >= self.program.vocab) {
-                return shape(
-                    "token id",
-                    format!("below {}", self.program.vocab),
-                    format!("{id}"),
-                );
-            }
-            let most = match self.plan.emits {
-                Some(_) => 1,
-                None if samples => want,
-                None => 0,
-            };
-            if step.sample > most {
-                return shape(
-                    "rows to sample",
-                    format!("at most {most}"),
-                    format!("{}", step.sample),
-                );
-            }
-            if self.plan.bidirectional && seq.len > 0 {
-                return shape(
-                    "step of a bidirectional program",
-                    "a whole sequence at once".into(),
-                    format!("{} tokens before it", seq.len),
-                );
-            }
-        }
-        Ok(())
     }
 
     /// Room for the batch's KV rows; on an error nothing has moved.
@@ -174,7 +113,9 @@ impl<O: Ops> Runner for Interp<O> {
         batch: &[SeqStep<'_>],
         probe: Option<&mut dyn Probe>,
     ) -> Result<Vec<Vec<u32>>, KernelError> {
-        self.check(batch, probe.is_some())?;
+        batch::check(&self.program, self.plan.emits, batch, probe.is_some(), |id| {
+            self.seq(id).map(|s| (s.len, s.max))
+        })?;
         self.reserve(batch)?;
         #[cfg(any(test, feature = "testing"))]
         let fault = self.fault;

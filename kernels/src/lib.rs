@@ -4,10 +4,13 @@
 //! [`Device`] and must pass the one `conformance` suite bit for bit. `program` is what a model is
 //! (data, not code), `rows` is what of a run gets hashed, `trace` is where the hashes go.
 
+mod batch;
 mod blocks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod cpu;
+#[cfg(any(feature = "cuda", feature = "cuda-emulator"))]
+pub mod cuda;
 pub mod device;
 pub mod error;
 pub mod interp;
@@ -29,7 +32,7 @@ pub mod tensor;
 pub mod testing;
 pub mod trace;
 
-pub use device::{Device, DeviceInfo, Runner, SeqId, SeqStep};
+pub use device::{Device, DeviceInfo, Peaks, Runner, SeqId, SeqStep};
 pub use error::KernelError;
 pub use num::Scale;
 pub use program::{Op, Program, Site};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{
     KernelError, load,
     num::Scale,
-    ops::Ops,
+    ops::HostWeight,
     program::{Op, Program, Weight},
     program_check::{Shape, epilogue, shapes},
     tensor::HostTensor,
@@ -40,10 +40,11 @@ pub(crate) struct Plan<W> {
 }
 
 impl<W> Plan<W> {
-    pub(crate) fn load<O: Ops<Weight = W>>(
-        ops: &O,
+    /// Checks program and tensors; `take_in` puts a checked weight where the backend wants it.
+    pub(crate) fn load(
         program: &Program,
         tensors: &[HostTensor],
+        take_in: impl Fn(HostWeight) -> Result<W, KernelError>,
     ) -> Result<Self, KernelError> {
         let shapes = shapes(program)?;
         let mut weights: Vec<(Weight, Arc<W>)> = vec![];
@@ -54,7 +55,7 @@ impl<W> Plan<W> {
                 return Ok(Loaded::Weight(known.clone()));
             }
             let host = load::weight(tensors, w, n as usize, k as usize)?;
-            let new = Arc::new(ops.load_weight(host)?);
+            let new = Arc::new(take_in(host)?);
             weights.push((*w, new.clone()));
             Ok(Loaded::Weight(new))
         };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     Program, Sampler, SeqId, SeqStep,
+    batch::pieces,
     blocks::{Block, Pool, acts_rows, gather, kv_rows, quant_rows},
     interp::BODY_ROWS,
     num::Scale,
@@ -54,26 +55,7 @@ impl<O: Ops> Run<'_, O> {
         } else {
             BODY_ROWS
         };
-        let (mut piece, mut rows) = (vec![], 0);
-        for step in batch {
-            let unsampled = step.tokens.len() - step.sample as usize;
-            let mut at = 0;
-            while at < step.tokens.len() {
-                let end = step.tokens.len().min(at + (limit - rows));
-                piece.push(SeqStep {
-                    tokens: &step.tokens[at..end],
-                    sample: end.saturating_sub(unsampled.max(at)) as u32,
-                    ..step.clone()
-                });
-                rows += end - at;
-                at = end;
-                if rows == limit {
-                    self.piece(&piece);
-                    (piece, rows) = (vec![], 0);
-                }
-            }
-        }
-        if rows > 0 {
+        for piece in pieces(batch, limit) {
             self.piece(&piece);
         }
     }

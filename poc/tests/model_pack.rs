@@ -72,7 +72,7 @@ fn player(
         KernelSampler::Greedy,
     )
     .unwrap();
-    (run.outputs, run.transcript, player)
+    (run.transcript.outputs().to_vec(), run.transcript, player)
 }
 
 fn dispute(pack: &ModelPack, device: &dyn Device) -> Game {

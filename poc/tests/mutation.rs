@@ -49,7 +49,7 @@ impl Bench {
         let wrong = FaultyDevice::new(ReferenceOps, fault);
         let prompt = &self.job.input_ids;
         let (outputs, transcript) = answer(&self.pack, &self.job, prompt, &wrong, None);
-        let swallowed = outputs == honest.outputs && transcript.root() == honest.transcript.root();
+        let swallowed = outputs == honest.transcript.outputs() && transcript.root() == honest.transcript.root();
         (!swallowed).then(|| run(&self.pack, &self.job, prompt, &wrong, None))
     }
 }
@@ -169,7 +169,7 @@ fn flips(bench: &Bench, honest: &Run, site: SiteId, pos: u32, bit: usize) -> boo
     } {
         return false;
     }
-    let rows = bench.honest(Some(&honest.outputs)).rows;
+    let rows = bench.honest(Some(honest.transcript.outputs())).rows;
     let mut theirs = Flipped { rows, pos, site, bit };
     let node = theirs.token(pos).unwrap().node(pos, &program, &header).unwrap();
     let mut t = Transcript::new(header);
@@ -227,7 +227,7 @@ fn names(bench: &Bench, honest: &Run, site: SiteId, position: u32, elements: usi
         let Some(mut theirs) = bench.faulty(fault, honest) else {
             continue;
         };
-        let mut mine = bench.honest(Some(&theirs.outputs));
+        let mut mine = bench.honest(Some(theirs.transcript.outputs()));
         let (place, first) = found(bench, &mut mine, (&theirs.transcript, &mut theirs.rows));
         let (pos, what) = token(place);
         assert_eq!((pos, first), (position, site), "{fault:?}: {place}");
@@ -325,7 +325,7 @@ fn other_id(bench: &Bench, pos: u32, id: u32) {
     let mut prompt = bench.job.input_ids.clone();
     prompt[pos as usize] = id;
     let mut theirs = bench.run(&prompt, None);
-    let mut mine = bench.honest(Some(&theirs.outputs));
+    let mut mine = bench.honest(Some(theirs.transcript.outputs()));
     let (place, site) = found(bench, &mut mine, (&theirs.transcript, &mut theirs.rows));
     let what = Part::Kv(0);
     assert_eq!(place, Divergence::Token { pos, what });

@@ -100,11 +100,11 @@ impl Real {
         let place = locate((&mine.transcript, &mut mine.rows), (transcript, rows), &program)
             .unwrap()
             .unwrap();
-        assert_eq!(place.pos, first.pos);
-        let (a, b) = (
-            mine.rows.token(place.pos).unwrap(),
-            rows.token(place.pos).unwrap(),
-        );
+        let (Divergence::Token { pos, .. }, Divergence::Token { pos: told, .. }) = (place, first) else {
+            panic!("{place} and {first}")
+        };
+        assert_eq!(pos, told);
+        let (a, b) = (mine.rows.token(pos).unwrap(), rows.token(pos).unwrap());
         (place, first_site(&a, &b).unwrap())
     }
 
@@ -168,7 +168,7 @@ fn one_flipped_bit_of_any_committed_row_is_named() {
             // Whoever doubts it re-checks what was claimed.
             let mut mine = real.honest(Some(&outputs));
             let place = real.found(&mut mine, (&t, &mut theirs));
-            assert_eq!(place, (Divergence { pos, what }, site));
+            assert_eq!(place, (Divergence::Token { pos, what }, site));
             *named.entry(s.op.name()).or_default() += 1;
         }
     }

@@ -76,6 +76,17 @@ fn linears(cases: &mut Vec<Case>) {
             },
         ));
     }
+    // Enough rows for the largest tiles, and a row more than two of them.
+    for planes in [1, 2] {
+        for grouped in [false, true] {
+            let name = format!("linear of 129 outputs for 151 tokens, {planes} planes, grouped {grouped}");
+            cases.push(one(name, 128, Wild::Tame, |b, h| {
+                b.head().context = 160;
+                let q = b.quant(0, h, planes, 0, 64);
+                b.linear(0, q, (129, 128), (grouped, true, 2), 16);
+            }));
+        }
+    }
     for segments in [2u8, 4, 8] {
         for wild in [Wild::Tame, Wild::Hostile] {
             for (planes, grouped) in [(1, false), (2, true)] {
@@ -180,6 +191,7 @@ fn attentions(cases: &mut Vec<Case>) {
         (3, 1, 20, "multi-query, no register's length"),
         (4, 2, 64, "grouped queries"),
         (9, 3, 64, "SmolLM2's heads"),
+        (4, 2, 96, "no power of two"),
         (8, 8, 128, "8 records: more than one chunk"),
         (2, 1, 512, "a record longer than a chunk"),
     ];

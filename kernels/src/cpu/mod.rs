@@ -13,6 +13,7 @@ mod compiled;
 mod isa;
 mod keys;
 mod lanes;
+mod limits;
 mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -28,7 +29,7 @@ mod warm;
 use std::sync::Arc;
 
 use crate::{
-    Device, DeviceInfo, HostTensor, KernelError, Program, Runner, Sampler,
+    Device, DeviceInfo, HostTensor, KernelError, Peaks, Program, Runner, Sampler,
     interp::Interp,
     ops::{AttentionParams, HostWeight, KvSpan, NormParams, Ops, QuantParams, QuantRows},
     program::{Activation, RopeStyle},
@@ -190,6 +191,10 @@ impl Device for CpuDevice {
             name: format!("cpu ({}, {} thread{plural})", self.ops.isa, self.threads),
             memory_bytes: None,
         }
+    }
+
+    fn peaks(&self) -> Result<Peaks, KernelError> {
+        Ok(self.ops.peaks())
     }
 
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {

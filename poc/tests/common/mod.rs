@@ -23,7 +23,6 @@ pub(crate) fn job(pack: &Pack, input_ids: Vec<u32>, max_new: u32) -> Job {
 
 /// A finished run.
 pub(crate) struct Run {
-    pub(crate) outputs: Vec<u32>,
     pub(crate) transcript: Transcript,
     pub(crate) rows: RunnerRegen,
 }
@@ -65,7 +64,6 @@ pub(crate) fn run(
     let runner = device.load(Arc::clone(&pack.program()), &pack.tensors()).unwrap();
     let length = u32::try_from(prompt.len()).unwrap();
     Run {
-        outputs,
         transcript,
         rows: RunnerRegen::new(runner, ids, length, KernelSampler::Greedy),
     }
