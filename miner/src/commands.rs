@@ -7,12 +7,12 @@ use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    ask,
+    ask, bench,
     cli::{Cli, Command, ModelsCommand, WalletCommand},
     config::Layers,
     datadir::DataDir,
     exit::Failure,
-    infer, models, stake, status, verify, wallet, worker,
+    infer, models, selftest, stake, status, verify, wallet, worker,
 };
 
 /// The whole program: parses, resolves, runs, and turns a failure into its words and exit code.
@@ -79,6 +79,8 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Stake(args) => stake::run(&data, &layers, args).await,
         Command::Status(args) => status::run(&data, &layers, args).await,
         Command::Doctor(args) => status::doctor(&data, &layers, args).await,
+        Command::Bench(args) => bench::run(&data, &layers, args),
+        Command::Selftest(args) => selftest::run(&layers, args),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     cli::{AskPriceArgs, ChainArgs, DeviceArgs, DeviceKind, KeyArgs},
     datadir::DataDir,
     exit::Failure,
+    gpu,
 };
 
 /// The configuration file, every key optional.
@@ -34,6 +35,8 @@ pub struct File {
     pub device: Option<DeviceKind>,
     /// Threads.
     pub threads: Option<usize>,
+    /// `--gpu`.
+    pub gpu: Option<gpu::Choice>,
     /// Wei asked for a job, as a decimal string.
     pub ask_job: Option<U256>,
     /// Wei asked for a prompt id.
@@ -80,6 +83,8 @@ pub struct Device {
     pub kind: DeviceKind,
     /// Threads, at least 1.
     pub threads: usize,
+    /// Which GPU, where the backend is one's.
+    pub gpu: gpu::Choice,
 }
 
 /// What a neuron asks for a job: all three together, for as many tokens as the job may generate.
@@ -171,6 +176,7 @@ impl Layers {
         Device {
             kind: args.device.or(self.file.device).unwrap_or_default(),
             threads: args.threads.or(self.file.threads).unwrap_or(all).max(1),
+            gpu: args.gpu.or(self.file.gpu).unwrap_or_default(),
         }
     }
 

@@ -12,7 +12,7 @@ use bitai_model::{
 use bitai_poc::{Header, TraceRoot, Transcript, model_shape};
 use bitai_types::{Job, JobError, ModelShape, Sampler};
 
-use crate::{cli::DeviceKind, config, exit::Failure};
+use crate::{cli::DeviceKind, config, exit::Failure, gpu};
 
 /// The processor that was chosen.
 pub fn device(config: config::Device) -> Result<Box<dyn Device>, Failure> {
@@ -21,6 +21,7 @@ pub fn device(config: config::Device) -> Result<Box<dyn Device>, Failure> {
         DeviceKind::Reference => Box::new(ReferenceDevice),
         DeviceKind::Cpu => Box::new(CpuDevice::new(config.threads).map_err(failed)?),
         DeviceKind::CpuPortable => Box::new(CpuDevice::portable(config.threads).map_err(failed)?),
+        DeviceKind::Cuda => Box::new(gpu::open(config.gpu)?),
     })
 }
 

@@ -1,10 +1,11 @@
 //! The BitAI neuron: takes jobs, runs models on integers, proves and submits what it computed.
 //!
-//! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `receipt` and
+//! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `bench`, `selftest`, `receipt` and
 //! `verify` need no chain. `chain` talks to a node over JSON-RPC, `worker` is the neuron itself: it watches jobs,
 //! keeps the `journal` and submits. Nothing here depends on a node.
 
 pub mod ask;
+pub mod bench;
 pub mod chain;
 pub mod cli;
 pub mod commands;
@@ -13,11 +14,13 @@ pub mod datadir;
 pub mod embed;
 pub mod engine;
 pub mod exit;
+pub mod gpu;
 pub mod infer;
 pub mod journal;
 pub mod models;
 pub mod progress;
 pub mod receipt;
+pub mod selftest;
 pub mod stake;
 pub mod status;
 pub mod verify;

@@ -224,10 +224,7 @@ pub fn import(
         )));
     }
     make_dir(&data.models())?;
-    let profile = match profile {
-        Profile::A => PackProfile::A,
-        Profile::B => PackProfile::B,
-    };
+    let profile = profile.into();
     let options = ImportOptions {
         profile,
         threads: threads.unwrap_or(0),

@@ -48,6 +48,7 @@ pub(crate) fn options(dir: &Path, neuron: bool) -> Options {
         device: config::Device {
             kind: DeviceKind::Cpu,
             threads: 2,
+            gpu: bitai_miner::gpu::Choice::First,
         },
         block_interval_ms: None,
     }

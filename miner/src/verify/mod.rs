@@ -44,6 +44,7 @@ impl Other {
         let mut name = match kind {
             DeviceKind::Cpu => "cpu",
             DeviceKind::CpuPortable => "cpu-portable",
+            DeviceKind::Cuda => "cuda",
             DeviceKind::Reference => "reference",
         }
         .to_owned();
