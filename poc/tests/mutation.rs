@@ -49,7 +49,8 @@ impl Bench {
         let wrong = FaultyDevice::new(ReferenceOps, fault);
         let prompt = &self.job.input_ids;
         let (outputs, transcript) = answer(&self.pack, &self.job, prompt, &wrong, None);
-        let swallowed = outputs == honest.transcript.outputs() && transcript.root() == honest.transcript.root();
+        let swallowed =
+            outputs == honest.transcript.outputs() && transcript.root() == honest.transcript.root();
         (!swallowed).then(|| run(&self.pack, &self.job, prompt, &wrong, None))
     }
 }
