@@ -142,6 +142,9 @@ async fn one_flipped_word_is_named_whatever_root_stands_beside_it() {
             theirs.cast_signed()
         );
         assert!(out.contains(&named), "{out}");
+        let (code, out, err) = miner(dir.path(), &["verify", &id.to_string(), "--against", "reference"]);
+        assert_eq!(code, Some(14), "{out}{err}");
+        assert!(root != honest.trace_root || out.contains(&named), "{out}");
     }
     let (code, out, _) = miner(dir.path(), &["verify", "--jobs", "0.."]);
     assert_eq!((code, out.matches(" MISMATCH ").count()), (Some(14), 2), "{out}");

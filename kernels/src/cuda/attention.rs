@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{KernelError, ops::AttentionParams};
 
-/// Most query rows whose keys are split over blocks.
+/// Query rows whose keys are split over blocks in one go.
 const SPLIT_ROWS: usize = 64;
 /// Fewest keys that are worth five launches.
 const SPLIT_KEYS: usize = 64;
@@ -18,6 +18,8 @@ const SPLIT_KEYS: usize = 64;
 const TILE: usize = 64;
 /// Blocks that fill a large GPU several times over.
 const SPLIT_BLOCKS: usize = 1024;
+/// Keys by which scratch grows.
+const SPAN_STEP: usize = 1024;
 /// Keys that the int32 sums of one plane hold.
 const PIECE_MAX: usize = 65_536;
 
@@ -64,42 +66,91 @@ pub(crate) fn attention(
     driver: &dyn Driver,
     pool: &mut Pool,
     p: AttentionParams,
-    cache: Arguments,
+    cache: &Arguments,
     rows: &Rows,
     lengths: Lengths,
     q: &Quant,
     out: &Buffer,
 ) -> Result<(), KernelError> {
-    let span = lengths.keys;
+    let site = Site {
+        driver,
+        p,
+        cache,
+        rows,
+        keys: lengths.keys,
+        q,
+        out,
+    };
     let tile = tile(p).filter(|t| {
         lengths.rows >= TILE_ROWS
             && p.heads / p.kv_heads <= t.rows
-            && span <= PIECE_MAX
+            && lengths.keys <= PIECE_MAX
             && t.shared <= driver.shared_max()
     });
-    let split =
-        rows.count <= SPLIT_ROWS && span >= SPLIT_KEYS && p.head_dim.is_multiple_of(8) && p.head_dim <= 256;
-    let arguments = cache
-        .buffer(&rows.slots)
-        .buffer(&rows.positions)
-        .buffer(&rows.lens)
-        .buffer(&q.hi)
-        .buffer(&q.scales)
-        .buffer(out);
-    let words = [
-        rows.count as u32,
-        p.heads as u32,
-        p.kv_heads as u32,
-        p.head_dim as u32,
-        scale_word(p.scale),
-        u32::from(p.p_bits),
-        p.window,
-        u32::from(p.causal),
-        u32::from(p.f_out),
-        span as u32,
-    ];
-    let run_with = |kernel, grid, block, shared, arguments: &Arguments| {
-        driver.launch(Launch {
+    if let Some(tile) = tile {
+        return site.tiles(&tile);
+    }
+    if lengths.keys < SPLIT_KEYS || !p.head_dim.is_multiple_of(8) || p.head_dim > 256 {
+        return site.any();
+    }
+    for first in (0..rows.count).step_by(SPLIT_ROWS) {
+        site.split(pool, first, SPLIT_ROWS.min(rows.count - first))?;
+    }
+    Ok(())
+}
+
+/// One attention site for the rows at hand.
+struct Site<'a> {
+    driver: &'a dyn Driver,
+    p: AttentionParams,
+    cache: &'a Arguments,
+    rows: &'a Rows,
+    /// Most keys that a row sees.
+    keys: usize,
+    q: &'a Quant,
+    out: &'a Buffer,
+}
+
+impl Site<'_> {
+    /// The fields before the scratch, for the rows from `first` on.
+    fn arguments(&self, first: usize) -> Arguments {
+        let heads = first * self.p.heads;
+        let elements = heads * self.p.head_dim;
+        self.cache
+            .clone()
+            .buffer_at(&self.rows.slots, first * 4)
+            .buffer_at(&self.rows.positions, first * 4)
+            .buffer_at(&self.rows.lens, first * 4)
+            .buffer_at(&self.q.hi, elements)
+            .buffer_at(&self.q.scales, heads * 4)
+            .buffer_at(self.out, elements * 4)
+    }
+
+    /// The fields behind the scratch; `span` keys have room in it.
+    fn words(&self, count: usize, span: usize) -> [u32; 10] {
+        let p = self.p;
+        [
+            count as u32,
+            p.heads as u32,
+            p.kv_heads as u32,
+            p.head_dim as u32,
+            scale_word(p.scale),
+            u32::from(p.p_bits),
+            p.window,
+            u32::from(p.causal),
+            u32::from(p.f_out),
+            span as u32,
+        ]
+    }
+
+    fn run(
+        &self,
+        kernel: &'static str,
+        grid: [u32; 3],
+        (block, shared): (u32, u32),
+        arguments: &Arguments,
+    ) -> Result<(), KernelError> {
+        self.driver.launch(Launch {
             kernel,
             grid,
             block,
@@ -107,46 +158,69 @@ pub(crate) fn attention(
             arguments,
             queue: Queue::Work,
         })
-    };
-    let run = |kernel, grid, block, arguments: &Arguments| run_with(kernel, grid, block, 0, arguments);
-    let (n, heads, kv_heads) = (rows.count, p.heads, p.kv_heads);
-    if tile.is_some() || !split {
-        let arguments = [0; 5]
+    }
+
+    /// All rows at once, without scratch.
+    fn whole(&self) -> Arguments {
+        [0; 5]
             .iter()
-            .fold(arguments, |a, none| a.word64(*none))
-            .words(words);
-        if let Some(t) = tile {
-            let queries = t.rows / (heads / kv_heads);
-            let grid = [n.div_ceil(queries) as u32, kv_heads as u32, 1];
-            return run_with(t.kernel, grid, t.threads, t.shared, &arguments);
+            .fold(self.arguments(0), |a, none| a.word64(*none))
+            .words(self.words(self.rows.count, 0))
+    }
+
+    fn tiles(&self, t: &Tile) -> Result<(), KernelError> {
+        let queries = t.rows / (self.p.heads / self.p.kv_heads);
+        let grid = [
+            self.rows.count.div_ceil(queries) as u32,
+            self.p.kv_heads as u32,
+            1,
+        ];
+        self.run(t.kernel, grid, (t.threads, t.shared), &self.whole())
+    }
+
+    fn any(&self) -> Result<(), KernelError> {
+        let grid = [self.p.heads as u32, self.rows.count.min(GRID_MAX) as u32, 1];
+        self.run("attention_any", grid, (128, 0), &self.whole())
+    }
+
+    /// `n` rows from `first` on, their keys split over blocks.
+    fn split(&self, pool: &mut Pool, first: usize, n: usize) -> Result<(), KernelError> {
+        let p = self.p;
+        // Room in steps, so that a sequence that grows does not ask for memory with every token.
+        let span = self.keys.next_multiple_of(SPAN_STEP);
+        let scratch = [
+            n * p.kv_heads * 2 * 4,
+            n * p.heads * 4,
+            n * p.heads * span * 4,
+            n * p.heads * 8,
+            n * p.heads * p.head_dim * 8,
+        ];
+        let scratch: Vec<Buffer> = scratch
+            .iter()
+            .map(|bytes| pool.take(*bytes))
+            .collect::<Result<_, _>>()?;
+        let arguments = scratch
+            .iter()
+            .fold(self.arguments(first), Arguments::buffer)
+            .words(self.words(n, span));
+        let splits = (SPLIT_BLOCKS / (p.kv_heads * n))
+            .max(self.keys.div_ceil(PIECE_MAX))
+            .clamp(1, self.keys.div_ceil(TILE));
+        let pieces = [splits as u32, p.kv_heads as u32, n as u32];
+        let cleared = (n * p.heads * p.head_dim).div_ceil(1024).clamp(1, 256);
+        self.run("attention_init", [cleared as u32, 1, 1], (128, 0), &arguments)?;
+        for kernel in ["attention_units", "attention_dots", "attention_sums"] {
+            self.run(kernel, pieces, (128, 0), &arguments)?;
         }
-        let grid = [heads as u32, n.min(GRID_MAX) as u32, 1];
-        return run("attention_any", grid, 128, &arguments);
+        self.run(
+            "attention_finish",
+            [p.heads as u32, n as u32, 1],
+            (128, 0),
+            &arguments,
+        )?;
+        for buffer in scratch {
+            pool.give(buffer);
+        }
+        Ok(())
     }
-    let scratch = [
-        n * kv_heads * 2 * 4,
-        n * heads * 4,
-        n * heads * span * 4,
-        n * heads * 8,
-        n * heads * p.head_dim * 8,
-    ];
-    let scratch: Vec<Buffer> = scratch
-        .iter()
-        .map(|bytes| pool.take(*bytes))
-        .collect::<Result<_, _>>()?;
-    let arguments = scratch.iter().fold(arguments, Arguments::buffer).words(words);
-    let splits = (SPLIT_BLOCKS / (kv_heads * n))
-        .max(span.div_ceil(PIECE_MAX))
-        .clamp(1, span.div_ceil(TILE));
-    let pieces = [splits as u32, kv_heads as u32, n as u32];
-    let cleared = (n * heads * p.head_dim).div_ceil(1024).clamp(1, 256);
-    run("attention_init", [cleared as u32, 1, 1], 128, &arguments)?;
-    run("attention_units", pieces, 128, &arguments)?;
-    run("attention_dots", pieces, 128, &arguments)?;
-    run("attention_sums", pieces, 128, &arguments)?;
-    run("attention_finish", [heads as u32, n as u32, 1], 128, &arguments)?;
-    for buffer in scratch {
-        pool.give(buffer);
-    }
-    Ok(())
 }

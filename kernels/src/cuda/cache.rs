@@ -43,8 +43,9 @@ impl Cache {
         let group = (PAGE * caches.max(1) * row_stride) as u64;
         let pages_a_layer = (program.context as usize).div_ceil(PAGE);
         let most = (SLOTS * pages_a_layer) as u64;
-        let groups = (bytes / group).min(most).max(1) as usize;
         let table = vec![0u8; SLOTS * caches.max(1) * pages_a_layer * 4];
+        let bytes = bytes.saturating_sub(table.len() as u64);
+        let groups = (bytes / group).min(most).max(1) as usize;
         Ok(Self {
             driver_name: driver.name(),
             pool: Buffer::new(driver, groups * group as usize)?,

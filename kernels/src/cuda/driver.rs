@@ -147,7 +147,7 @@ impl Drop for Buffer {
 }
 
 /// A kernel's argument struct, field by field in the order of `kernels/cuda/args.h`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Arguments(Vec<u8>);
 
 impl Arguments {

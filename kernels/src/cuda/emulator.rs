@@ -5,7 +5,7 @@
 #[cfg(test)]
 use std::ffi::CStr;
 use std::{
-    alloc::{Layout, alloc_zeroed, dealloc},
+    alloc::{Layout, alloc, dealloc},
     collections::BTreeSet,
     ffi::{CString, c_char},
     sync::Mutex,
@@ -62,6 +62,8 @@ pub(crate) struct Emulator {
     /// Bytes it may hand out.
     limit: u64,
     used: Mutex<u64>,
+    /// Allocations until the last of two that fail; 0: none.
+    fails_at: std::sync::atomic::AtomicU32,
 }
 
 impl Emulator {
@@ -70,7 +72,15 @@ impl Emulator {
             order,
             limit,
             used: Mutex::new(0),
+            fails_at: 0.into(),
         }
+    }
+
+    /// Makes the nth allocation from now on fail, and the next one, which is its second try; 0: none.
+    #[cfg(test)]
+    pub(crate) fn fail_at(&self, nth: u32) {
+        let left = if nth == 0 { 0 } else { nth + 1 };
+        self.fails_at.store(left, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn used(&self) -> std::sync::MutexGuard<'_, u64> {
@@ -106,8 +116,13 @@ impl Driver for Emulator {
     }
 
     fn alloc(&self, bytes: usize) -> Result<u64, KernelError> {
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let left = self.fails_at.load(order);
+        if left > 0 {
+            self.fails_at.store(left - 1, order);
+        }
         let mut used = self.used();
-        if *used + bytes as u64 > self.limit {
+        if left == 1 || left == 2 || *used + bytes as u64 > self.limit {
             return Err(KernelError::OutOfMemory {
                 device: self.name(),
                 need: bytes as u64,
@@ -116,7 +131,7 @@ impl Driver for Emulator {
         }
         let layout = layout(bytes)?;
         // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = unsafe { alloc(layout) };
         if start.is_null() {
             return Err(KernelError::OutOfMemory {
                 device: self.name(),
@@ -127,6 +142,8 @@ impl Driver for Emulator {
         // SAFETY: the allocation holds the guards on both sides.
         unsafe {
             start.write_bytes(GUARD_BYTE, GUARD);
+            // A GPU gives what others left there.
+            start.add(GUARD).write_bytes(0xcd ^ self.order as u8, bytes);
             start.add(GUARD + bytes).write_bytes(GUARD_BYTE, GUARD);
         }
         *used += bytes as u64;

@@ -87,6 +87,8 @@ pub(crate) struct Waiting {
 
 /// Roots under way.
 pub(crate) struct Roots {
+    /// First position that they are of.
+    first: u32,
     hashes: Buffer,
     count: usize,
     mark: Mark,
@@ -112,6 +114,11 @@ impl Roots {
         }
         pool.give(self.hashes);
         Ok(Ok(hashes))
+    }
+
+    /// The first position that they are of.
+    pub(crate) fn first(&self) -> u32 {
+        self.first
     }
 
     /// Nobody wants them any more.
@@ -163,7 +170,7 @@ impl Hasher<'_> {
                 .map(|some| {
                     let pairs = some.iter().flat_map(|l| at.iter().map(|p| (*p, *l)));
                     let lists = self.lists(place, pairs);
-                    self.launch(&lists, some.len(), at.len())
+                    self.launch(at[0].0, &lists, some.len(), at.len())
                 })
                 .collect();
         }
@@ -172,7 +179,7 @@ impl Hasher<'_> {
             .map(|some| {
                 let pairs = some.iter().flat_map(|p| (0..layers).map(|l| (*p, l)));
                 let lists = self.lists(place, pairs);
-                self.launch(&lists, some.len(), layers)
+                self.launch(some[0].0, &lists, some.len(), layers)
             })
             .collect()
     }
@@ -205,7 +212,13 @@ impl Hasher<'_> {
     }
 
     /// Rows, leaves, trees: three steps on the hash queue, after the work that made the rows.
-    fn launch(&mut self, lists: &Lists, trees: usize, leaves_each: usize) -> Result<Roots, KernelError> {
+    fn launch(
+        &mut self,
+        first: u32,
+        lists: &Lists,
+        trees: usize,
+        leaves_each: usize,
+    ) -> Result<Roots, KernelError> {
         let count = lists.rows.len() / 2;
         let longest = lists.rows.chunks_exact(2).map(|r| r[1]).max().unwrap_or(0);
         let chunks = longest.div_ceil(1024).max(1) as usize;
@@ -256,6 +269,7 @@ impl Hasher<'_> {
             queue: Queue::Hash,
         })?;
         Ok(Roots {
+            first,
             hashes: roots,
             count: trees,
             mark: self.driver.mark(Queue::Hash)?,

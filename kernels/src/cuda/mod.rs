@@ -76,7 +76,13 @@ impl Device for CudaDevice {
     }
 
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
-        let runner = runner::CudaRunner::load(self.driver.clone(), self.memory, program, tensors)?;
+        let runner = runner::CudaRunner::load(
+            self.driver.clone(),
+            self.memory,
+            runner::Limits::default(),
+            program,
+            tensors,
+        )?;
         Ok(Box::new(runner))
     }
 }

@@ -93,8 +93,9 @@ pub(crate) struct Nvidia {
     context: sys::CUcontext,
     work: sys::CUstream,
     hash: sys::CUstream,
-    /// Orders one stream behind the other; recorded anew each time.
-    fence: sys::CUevent,
+    /// What one stream waits for at the other's end, by the other; recorded anew each time, record and wait together,
+    /// since several models share these streams.
+    fences: Mutex<[usize; 2]>,
     module: sys::CUmodule,
     shared_max: i32,
     functions: Mutex<BTreeMap<&'static str, usize>>,
@@ -150,7 +151,10 @@ impl Nvidia {
             Ok(Self {
                 work: stream()?,
                 hash: stream()?,
-                fence: event::create(flags).map_err(fail("cuEventCreate"))?,
+                fences: Mutex::new([
+                    event::create(flags).map_err(fail("cuEventCreate"))? as usize,
+                    event::create(flags).map_err(fail("cuEventCreate"))? as usize,
+                ]),
                 shared_max: device::get_attribute(dev, shared).map_err(fail("cuDeviceGetAttribute"))?,
                 info,
                 dev,
@@ -293,13 +297,13 @@ impl Driver for Nvidia {
     fn follow(&self, queue: Queue, other: Queue) -> Result<(), KernelError> {
         self.enter()?;
         let flags = sys::CUevent_wait_flags::CU_EVENT_WAIT_DEFAULT;
-        // SAFETY: streams and event live as long as this; a wait holds what was recorded when it was made.
+        let fences = lock(&self.fences);
+        let fence = fences[usize::from(other == Queue::Hash)] as sys::CUevent;
+        let (queue, other) = (self.stream(queue), self.stream(other));
+        // SAFETY: streams and events live as long as this; a wait holds what was recorded when it was made.
         unsafe {
-            self.check("cuEventRecord", event::record(self.fence, self.stream(other)))?;
-            self.check(
-                "cuStreamWaitEvent",
-                stream::wait_event(self.stream(queue), self.fence, flags),
-            )
+            self.check("cuEventRecord", event::record(fence, other))?;
+            self.check("cuStreamWaitEvent", stream::wait_event(queue, fence, flags))
         }
     }
 
@@ -365,7 +369,9 @@ impl Drop for Nvidia {
             for event in marks.spare.into_iter().chain(marks.events.into_values()) {
                 let _ = event::destroy(event as sys::CUevent);
             }
-            let _ = event::destroy(self.fence);
+            for fence in *lock(&self.fences) {
+                let _ = event::destroy(fence as sys::CUevent);
+            }
             let _ = stream::destroy(self.work);
             let _ = stream::destroy(self.hash);
             let _ = module::unload(self.module);

@@ -456,7 +456,7 @@ impl Piece<'_> {
         let Some(Block::Quant(q)) = &self.blocks[self.plan.source[site.inputs[0] as usize]] else {
             return Err(wrong_block());
         };
-        attention(self.driver, self.pool, p, cache, rows, self.lengths, q, out)
+        attention(self.driver, self.pool, p, &cache, rows, self.lengths, q, out)
     }
 
     /// Copies the site's rows to the host for the probe, where there is one.

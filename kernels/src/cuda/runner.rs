@@ -22,15 +22,28 @@ use crate::{
     rows::Hash,
 };
 
-/// Rows that go through the layers together.
-const BODY_ROWS: usize = 512;
-/// Positions whose `out` rows may wait to be hashed.
-const WAITING_MAX: usize = 4 * BODY_ROWS;
+/// How much runs and waits at once; tests make it small.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Rows that go through the layers together.
+    pub(crate) body: usize,
+    /// Positions whose `out` rows may wait to be hashed.
+    pub(crate) waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 512,
+            waiting: 2048,
+        }
+    }
+}
 
 /// How much memory a model may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Memory {
-    /// Bytes of the KV cache; None: nine tenths of what is free when the weights are loaded.
+    /// Bytes of the KV cache; None: half of what is free when the weights are loaded, so that another model finds room.
     pub cache_bytes: Option<u64>,
 }
 
@@ -57,6 +70,7 @@ pub(crate) struct CudaRunner {
     plan: Plan<DeviceWeight>,
     program: Arc<Program>,
     driver: Arc<dyn Driver>,
+    limits: Limits,
     next: u64,
 }
 
@@ -65,6 +79,7 @@ impl CudaRunner {
     pub(crate) fn load(
         driver: Arc<dyn Driver>,
         memory: Memory,
+        limits: Limits,
         program: Arc<Program>,
         tensors: &[HostTensor],
     ) -> Result<Self, KernelError> {
@@ -84,10 +99,10 @@ impl CudaRunner {
         } else {
             0
         };
-        let outs = Outs::new(&driver, &program, WAITING_MAX.max(whole))?;
+        let outs = Outs::new(&driver, &program, limits.waiting.max(whole))?;
         let bytes = match memory.cache_bytes {
             Some(bytes) => bytes,
-            None => driver.memory()?.0 / 10 * 9,
+            None => driver.memory()?.0 / 2,
         };
         Ok(Self {
             seqs: BTreeMap::new(),
@@ -99,6 +114,7 @@ impl CudaRunner {
             plan,
             program,
             driver,
+            limits,
             next: 0,
         })
     }
@@ -142,6 +158,11 @@ impl CudaRunner {
                 want: rows as u32,
             });
         }
+        self.hash_all()
+    }
+
+    /// Starts hashing all that waits, and gives its places to the work that comes after.
+    fn hash_all(&mut self) -> Result<(), KernelError> {
         for id in self.seqs.keys().copied().collect::<Vec<_>>() {
             self.start_hashing(id)?;
         }
@@ -277,8 +298,13 @@ impl Runner for CudaRunner {
             // A sequence whole, and by itself: nothing bounds how long several are together.
             batch.iter().map(|s| vec![s.clone()]).collect()
         } else {
-            pieces(batch, BODY_ROWS)
+            pieces(batch, self.limits.body)
         };
+        let rows = batch.iter().map(|s| s.tokens.len()).sum();
+        if !self.outs.fits(rows) {
+            // What waits from before this step is hashed by itself, so that a step that fails can be taken back whole.
+            self.hash_all()?;
+        }
         let mut sampled = vec![];
         for piece in cut {
             // Reborrowed by hand: an Option<&mut dyn> does not reborrow itself.
@@ -336,6 +362,11 @@ impl CudaRunner {
                     w.count = w.count.min(len.saturating_sub(w.pos));
                     w.count > 0
                 });
+                // Roots of rows that do not exist any more; none begins before `len` and ends behind it.
+                let kept = seq.roots.partition_point(|r| r.first() < *len);
+                for roots in seq.roots.split_off(kept) {
+                    roots.forget(self.driver.as_ref());
+                }
             }
         }
     }

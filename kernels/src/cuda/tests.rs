@@ -1,4 +1,5 @@
 //! The conformance suite on the emulated GPU, in several orders of threads and blocks; what a runner refuses.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set itself up fails")]
 
 use rayon::prelude::*;
 
@@ -47,4 +48,55 @@ fn rejects_a_sequence_that_the_cache_has_no_room_for() {
     }
     runner.close(first);
     runner.open(1).unwrap();
+}
+
+/// Roots of a case's tokens in two steps, few rows at a time. From the second step on the nth allocation fails and the
+/// step is taken again; None where nothing failed.
+fn roots_after_a_failure(case: &conformance::Case, tokens: &[u32], nth: u32) -> (bool, Vec<crate::Hash>) {
+    let driver = Arc::new(emulator::Emulator::new(0, MEMORY));
+    let memory = Memory {
+        cache_bytes: Some(MEMORY / 16),
+    };
+    let limits = runner::Limits { body: 4, waiting: 8 };
+    let door: Arc<dyn Driver> = driver.clone();
+    let mut runner =
+        runner::CudaRunner::load(door, memory, limits, case.program.clone(), &case.tensors).unwrap();
+    let seq = runner.open(tokens.len() as u32).unwrap();
+    let (first, rest) = tokens.split_at(3);
+    let step = |tokens| crate::SeqStep {
+        seq,
+        tokens,
+        sample: 0,
+        sampler: &crate::Sampler::Greedy,
+    };
+    runner.step(&[step(first)], None).unwrap();
+    driver.fail_at(nth);
+    let failed = runner.step(&[step(rest)], None).is_err();
+    driver.fail_at(0);
+    if failed {
+        assert_eq!(runner.len(seq).unwrap(), 3);
+        runner.step(&[step(rest)], None).unwrap();
+    }
+    runner.hash(seq).unwrap();
+    let (at, roots) = runner.take_bodies(seq, true).unwrap();
+    assert_eq!((at, roots.len()), (0, tokens.len()));
+    (failed, roots)
+}
+
+#[test]
+fn a_step_that_fails_anywhere_is_taken_back_whole() {
+    let case = conformance::Shape::SMALL.build("failing memory");
+    // More rows than may wait to be hashed: hashing starts within the step.
+    let tokens: Vec<u32> = (0..40).map(|i| i * 7 % case.program.vocab).collect();
+    let (_, want) = roots_after_a_failure(&case, &tokens, 0);
+    let mut failures = 0;
+    for nth in (1..).step_by(9) {
+        let (failed, roots) = roots_after_a_failure(&case, &tokens, nth);
+        assert!(roots == want, "after a failure of allocation {nth}");
+        if !failed {
+            break;
+        }
+        failures += 1;
+    }
+    assert!(failures > 3, "{failures}");
 }

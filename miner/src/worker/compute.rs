@@ -14,7 +14,7 @@ use bitai_model::{
     pack::Pack,
 };
 use bitai_poc::{Header, Transcript};
-use bitai_types::Job;
+use bitai_types::{Job, ModelShape};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
@@ -69,6 +69,7 @@ pub struct Computer {
     orders: Option<mpsc::Sender<Order>>,
     thread: Option<JoinHandle<()>>,
     device: String,
+    shape: ModelShape,
 }
 
 impl Computer {
@@ -76,6 +77,7 @@ impl Computer {
     pub fn start(pack: &Pack, device: &dyn Device, done: UnboundedSender<Computed>) -> Result<Self, Failure> {
         let loaded = Loaded::on(pack, device)?;
         let name = loaded.info.name.clone();
+        let shape = loaded.shape();
         let (orders, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("compute".into())
@@ -91,12 +93,18 @@ impl Computer {
             orders: Some(orders),
             thread: Some(thread),
             device: name,
+            shape,
         })
     }
 
     /// The device's name.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// The model's public numbers, as its program has them.
+    pub fn shape(&self) -> &ModelShape {
+        &self.shape
     }
 
     /// Orders an answer; `false` where the thread has died.

@@ -195,14 +195,18 @@ impl Neuron {
     /// Takes a computed answer into the journal.
     fn take(&mut self, done: Computed) -> Result<(), Failure> {
         self.computing.remove(&done.job_id);
-        let is_current = self
-            .journal
-            .get(&done.job_id)
-            .is_some_and(|e| e.job.hash() == done.job_hash);
-        if !is_current {
+        let entry = self.journal.get(&done.job_id);
+        let Some(entry) = entry.filter(|e| e.job.hash() == done.job_hash) else {
             return Ok(());
-        }
+        };
+        let job = &entry.job;
+        let shape = self.computers.get(&job.model_root).map(|c| *c.shape());
         let root = done.result.and_then(|transcript| {
+            // The hub would refuse its reveal, and a commitment that is not revealed costs collateral.
+            if let Some(shape) = shape {
+                job.check_output(transcript.outputs(), &shape)
+                    .map_err(|e| Failure::Device(format!("it gave an answer that is none: {e}")))?;
+            }
             let internal = |e| Failure::Internal(anyhow::Error::new(e).context("the job's transcript"));
             let root = transcript.root().map_err(internal)?;
             let encoded = transcript.encode().map_err(internal)?;

@@ -1,8 +1,11 @@
 //! A neuron against a node whose price and mempool the test moves, and on a device that fails.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use alloy::{
@@ -14,9 +17,10 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use bitai_contracts::{JobStatus, SlotState};
 use bitai_kernels::{
     Device, DeviceInfo, Hash, HostTensor, KernelError, Probe, Program, ReferenceDevice, Runner, SeqId,
-    SeqStep,
+    SeqStep, Trace,
 };
 use bitai_model::synthetic::{self, Shape};
+use bitai_poc::{Header, Transcript};
 use bitai_types::{Job, Sampler};
 use serde_json::{Value, json};
 use tokio::{
@@ -24,7 +28,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::{Computer, Neuron, submit::Standing};
+use super::{Computer, Neuron, compute::Computed, submit::Standing};
 use crate::{
     chain::{Hub, Sender, send::Call},
     config::Chain,
@@ -474,6 +478,35 @@ async fn a_job_is_tried_again_after_a_device_failed() {
         2
     );
     assert!(n.faults.is_empty());
+}
+
+#[tokio::test]
+async fn rejects_an_answer_that_the_hub_would_refuse() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut n = on_flaky_device(dir.path(), 0).await;
+    let job = n.journal.get(&U256::ONE).unwrap().job.clone();
+    assert!(job.max_new > 1 && job.stop_ids.is_empty());
+    let program = synthetic::pack(&Shape::tiny(), 7).unwrap().program();
+    let mut transcript = Transcript::new(Header::new(&job, &program));
+    let positions = job.input_ids.len() as u32;
+    transcript.bodies(0, &vec![[1; 32]; positions as usize]);
+    // One token, and neither a stop id nor the last that was asked for.
+    transcript.sampled(positions - 1, 5);
+    assert!(transcript.root().is_ok());
+    n.take(Computed {
+        job_id: U256::ONE,
+        job_hash: job.hash(),
+        result: Ok(transcript),
+        took: Duration::from_secs(1),
+    })
+    .unwrap();
+    let entry = n.journal.get(&U256::ONE).unwrap();
+    assert!(entry.answer.is_none() && entry.closed.is_none(), "{entry:?}");
+    assert!(
+        n.faults[&U256::ONE].why.contains("ends neither"),
+        "{}",
+        n.faults[&U256::ONE].why
+    );
 }
 
 #[tokio::test]
