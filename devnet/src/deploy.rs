@@ -134,6 +134,17 @@ pub async fn register(
         data: call.abi_encode().into(),
         value: bond(),
     };
-    deployer.execute(&call, "registering the model", TIMEOUT).await?;
+    let sent = deployer.execute(&call, "registering the model", TIMEOUT).await;
+    sent.map_err(|e| match e {
+        // Whatever today's registry refuses has a name; contracts of another version revert without one.
+        Failure::Transaction { what, why } if why.ends_with("execution reverted") => Failure::Transaction {
+            what,
+            why: format!(
+                "{why} without a reason: the contracts on this chain are another version's. Start with another \
+                 --data-dir, or remove the folder `devnet` in this one"
+            ),
+        },
+        other => other,
+    })?;
     Ok(())
 }
