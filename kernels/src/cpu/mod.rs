@@ -47,7 +47,7 @@ const THREADS_MAX: usize = 1024;
 #[derive(Clone)]
 pub struct CpuOps {
     pool: Arc<rayon::ThreadPool>,
-    warm: Arc<Warm>,
+    warm: Warm,
     /// Checked: this machine has it.
     isa: Isa,
     simd: Simd,
@@ -79,7 +79,7 @@ impl CpuOps {
             })?;
         Ok(Self {
             pool: Arc::new(pool),
-            warm: Arc::default(),
+            warm: Warm::default(),
             isa,
             simd: Simd::of(isa),
         })

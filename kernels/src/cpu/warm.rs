@@ -7,7 +7,10 @@
 
 use std::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread::{available_parallelism, sleep, yield_now},
     time::Duration,
 };
@@ -22,11 +25,11 @@ const LONG: u32 = 512;
 const NAP: Duration = Duration::from_micros(20);
 
 /// Batches under way on a pool.
-#[derive(Debug, Default)]
-pub(super) struct Warm(AtomicUsize);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Warm(Arc<AtomicUsize>);
 
 /// Takes its batch off the count, panic or not, and sends the waiting threads home.
-struct Leave<'a>(&'a Warm, &'a AtomicBool);
+struct Leave<'a>(&'a Warm, Arc<AtomicBool>);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
@@ -36,7 +39,8 @@ impl Drop for Leave<'_> {
 }
 
 impl Warm {
-    /// Runs `f` on `pool`, whose other threads stay awake.
+    /// Runs `f` on `pool`, whose other threads stay awake. They are told when it is over and not waited for: on a
+    /// busy machine a thread that gave its processor away comes back some milliseconds later.
     pub(super) fn run<R: Send>(&self, pool: &rayon::ThreadPool, f: impl FnOnce() -> R + Send) -> R {
         let threads = pool.current_num_threads();
         let processors = available_parallelism().map_or(1, usize::from);
@@ -45,22 +49,19 @@ impl Warm {
             return pool.install(f);
         }
         pool.install(|| {
-            let done = AtomicBool::new(false);
+            let done = Arc::new(AtomicBool::new(false));
             let alone = self.0.fetch_add(1, Ordering::Relaxed) == 0;
-            if !alone {
-                let _leave = Leave(self, &done);
-                return f();
-            }
-            let own = rayon::current_thread_index();
-            rayon::in_place_scope(|scope| {
-                let _leave = Leave(self, &done);
-                scope.spawn_broadcast(|_, thread| {
+            let _leave = Leave(self, Arc::clone(&done));
+            if alone {
+                let own = rayon::current_thread_index();
+                let warm = self.clone();
+                rayon::spawn_broadcast(move |thread| {
                     if Some(thread.index()) != own {
-                        self.wait(&done);
+                        warm.wait(&done);
                     }
                 });
-                f()
-            })
+            }
+            f()
         })
     }
 
