@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Sampled rows that go through the epilogue together.
-const EPILOGUE_ROWS: usize = 32;
+const EPILOGUE_ROWS: usize = 64;
 
 /// Consecutive rows of one sequence in a block of rows.
 pub(crate) struct Span {

@@ -78,13 +78,23 @@ fn quantise(p: QuantParams, x: &[i32], copy: &mut Vec<i32>, q: &mut [i16]) -> Sc
 /// Q6.
 #[inline(always)]
 fn elements(x: &[i32], planes: u8, p: GroupParams, q: &mut [i16]) {
-    let (limit, recip) = (q_max(planes), p.recip as u64);
-    let (right, left) = (p.shift.max(0) as u32, (-p.shift).max(0) as u32);
-    for (q, v) in q.iter_mut().zip(x) {
-        // The group's own shift: 24 bits, or 25 after rounding; `recip` <= 32,639 * 2^40 / 2^23 < 2^32.
-        let v = down(*v, right).wrapping_shl(left);
-        let product = u64::from(v.unsigned_abs()).wrapping_mul(recip & 0xffff_ffff);
-        *q = signed_round(product, v < 0, 40).clamp(-limit, limit) as i16;
+    let (limit, recip) = (q_max(planes), p.recip as u64 & 0xffff_ffff);
+    // The group's own shift: 24 bits, or 25 after rounding; `recip` <= 32,639 * 2^40 / 2^23 < 2^32.
+    let scaled = |v: i32| {
+        let product = u64::from(v.unsigned_abs()).wrapping_mul(recip);
+        signed_round(product, v < 0, 40).clamp(-limit, limit) as i16
+    };
+    // A loop for each direction: one that decides for every element is not vectorised.
+    if let Ok(left) = u32::try_from(-p.shift) {
+        for (q, v) in q.iter_mut().zip(x) {
+            *q = scaled(v.wrapping_shl(left));
+        }
+    } else {
+        let right = p.shift as u32;
+        for (q, v) in q.iter_mut().zip(x) {
+            let half = (*v >> right.wrapping_sub(1)) & 1;
+            *q = scaled((*v >> right).wrapping_add(half));
+        }
     }
 }
 
@@ -229,12 +239,13 @@ pub(super) fn glu_rows(act: Activation, f: u8, gate: &[i32], up: &[i32], out: &m
         .zip(gate.chunks(CHUNK).zip(up.chunks(CHUNK)));
     for (out, (gate, up)) in pieces {
         let mut shares = [0i32; CHUNK];
-        for (share, gate) in shares.iter_mut().zip(gate) {
-            *share = match act {
-                Activation::Silu => sigmoid(down(*gate, f - 16)),
+        if matches!(act, Activation::Silu) {
+            sigmoids(f - 16, gate, &mut shares);
+        } else {
+            for (share, gate) in shares.iter_mut().zip(gate) {
                 // 0 ..= 65,536.
-                _ => glu::share(act, glu::argument(*gate, f as u8)) as i32,
-            };
+                *share = glu::share(act, glu::argument(*gate, f as u8)) as i32;
+            }
         }
         for (((out, gate), up), share) in out.iter_mut().zip(gate).zip(up).zip(&shares) {
             // |gate| * share < 2^48, its 16th part an int32 again, times up below 2^62.
@@ -258,13 +269,31 @@ pub(super) fn add_rows(a: &[i32], b: &[i32], out: &mut [i32]) {
     }
 }
 
-/// G2 for the sigmoid.
+/// G1 and G2 for the sigmoid: entries are looked up one by one between two loops that are vectorised.
 #[inline(always)]
-fn sigmoid(x: i32) -> i32 {
-    let a = x.unsigned_abs();
-    let entry = SIGMOID_STEPS[(a >> 11).min(512) as usize];
-    let (low, rise) = (entry & 0x1_ffff, entry >> 17);
-    // A rise is below 2^11.
-    let y = low.wrapping_add(rise.wrapping_mul(a & 0x7ff).wrapping_add(1 << 10) >> 11) as i32;
-    if x < 0 { (1 << 16) - y } else { y }
+fn sigmoids(shift: u32, gate: &[i32], shares: &mut [i32; CHUNK]) {
+    let mut x = [0i32; CHUNK];
+    let len = gate.len().min(CHUNK);
+    if shift == 0 {
+        x[..len].copy_from_slice(&gate[..len]);
+    } else {
+        for (x, gate) in x.iter_mut().zip(gate) {
+            let half = (*gate >> shift.wrapping_sub(1)) & 1;
+            *x = (*gate >> shift).wrapping_add(half);
+        }
+    }
+    let mut entries = [0u32; CHUNK];
+    for (entry, x) in entries.iter_mut().zip(&x) {
+        *entry = SIGMOID_STEPS[(x.unsigned_abs() >> 11).min(512) as usize];
+    }
+    for i in 0..CHUNK {
+        let (low, rise) = (entries[i] & 0x1_ffff, entries[i] >> 17);
+        // A rise is below 2^11.
+        let part = rise
+            .wrapping_mul(x[i].unsigned_abs() & 0x7ff)
+            .wrapping_add(1 << 10)
+            >> 11;
+        let y = low.wrapping_add(part) as i32;
+        shares[i] = if x[i] < 0 { (1i32 << 16).wrapping_sub(y) } else { y };
+    }
 }

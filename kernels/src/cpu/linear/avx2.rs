@@ -105,9 +105,11 @@ fn pairs<const R: usize, const V: usize>(w: [&[u32]; R], x: &[Line]) -> [[[i32; 
     let mut out = [[[0; LANES]; 1]; R];
     for r in 0..R {
         for v in 0..V {
-            // SAFETY: eight int32 are any 32 bytes.
-            let lanes = unsafe { transmute::<__m256i, [i32; 8]>(acc[r][v]) };
-            out[r][0][8 * v..8 * v + 8].copy_from_slice(&lanes);
+            // SAFETY: V <= 2 times 32 bytes are the first of 16 int32; eight int32 are any 32 bytes.
+            unsafe {
+                let half = out[r].as_mut_ptr().cast::<[u8; 32]>().wrapping_add(v);
+                *half = transmute::<__m256i, [u8; 32]>(acc[r][v]);
+            }
         }
     }
     out

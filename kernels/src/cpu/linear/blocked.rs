@@ -1,10 +1,12 @@
 //! Many tokens: vectors across tokens, blocks of weight rows prepared once for all of them.
+// Loops over constant indices unroll into vectors; written with iterators, the same sums were added one by one.
+#![allow(clippy::needless_range_loop)]
 
 use std::cell::RefCell;
 
 use super::{
     Site,
-    output::{LaneScales, add_bias, add_segment, outputs},
+    output::{LaneScales, add_bias, add_segment, outputs, small_outputs},
     panel::{Form, LANES, Line, Panels, Part, Rows},
 };
 use crate::cpu::{Isa, split::by_columns};
@@ -87,9 +89,9 @@ impl Site<'_> {
         }
     }
 
-    /// Words of a segment whose sums fit int32, the next from word `at` of segment `s` on.
-    fn next_block(&self, s: usize, at: usize, words: usize) -> usize {
-        let block = self.weight.block;
+    /// Words of a segment whose sums fit int32, the next from word `at` of segment `s` on, where aligned parts
+    /// of `block` values do.
+    fn next_block(&self, block: usize, s: usize, at: usize, words: usize) -> usize {
         if self.x.planes == 1 || words * 2 <= block {
             return words;
         }
@@ -122,20 +124,26 @@ impl Site<'_> {
             let ps: [usize; P] = std::array::from_fn(|q| (p + q).min(packed.panels.count - 1));
             for r in (0..count).step_by(R) {
                 let mut tile = [[[0i32; LANES]; P]; R];
+                let block = self.weight.block(first + r, R);
                 for s in 0..segments {
                     let w: [&[u32]; R] = std::array::from_fn(|j| rows.segment(r + j, s));
                     let x: [&[Line]; P] = ps.map(|p| packed.panels.segment(0, p, s));
                     let words = w[0].len();
-                    let mut sums = [[[0i64; LANES]; P]; R];
-                    let mut at = 0;
-                    while at < words {
-                        let end = self.next_block(s, at, words);
-                        let part = kernel(w.map(|w| &w[at..end]), x.map(|x| &x[at..end]));
-                        for (sums, part) in sums.as_flattened_mut().iter_mut().zip(part.as_flattened()) {
-                            for (sum, part) in sums.iter_mut().zip(part) {
-                                *sum = sum.wrapping_add(i64::from(*part));
+                    let mut at = self.next_block(block, s, 0, words);
+                    let part = kernel(w.map(|w| &w[..at]), x.map(|x| &x[..at]));
+                    if at == words {
+                        for j in 0..R.min(count - r) {
+                            for q in 0..P {
+                                self.add_small(packed, ps[q], s, first + r + j, &part[j][q], &mut tile[j][q]);
                             }
                         }
+                        continue;
+                    }
+                    let mut sums = [[[0i64; LANES]; P]; R];
+                    widen(&part, &mut sums);
+                    while at < words {
+                        let end = self.next_block(block, s, at, words);
+                        widen(&kernel(w.map(|w| &w[at..end]), x.map(|x| &x[at..end])), &mut sums);
                         at = end;
                     }
                     for j in 0..R.min(count - r) {
@@ -162,8 +170,26 @@ impl Site<'_> {
     ) {
         let segments = self.x.groups();
         let x = &packed.scales[p * segments + s];
-        let w = LaneScales::all(self.weight.host.scales[row]);
+        let w = self.weight.host.scales[row];
         let part = outputs(sums, self.x.planes, x, &w, self.f_out);
+        add_segment(total, &part, segments);
+    }
+
+    /// The same of sums that fit int32.
+    #[inline(always)]
+    fn add_small(
+        &self,
+        packed: &Packed,
+        p: usize,
+        s: usize,
+        row: usize,
+        sums: &[i32; LANES],
+        total: &mut [i32; LANES],
+    ) {
+        let segments = self.x.groups();
+        let x = &packed.scales[p * segments + s];
+        let w = self.weight.host.scales[row];
+        let part = small_outputs(sums, self.x.planes, x, &w, self.f_out);
         add_segment(total, &part, segments);
     }
 
@@ -186,8 +212,27 @@ impl Site<'_> {
             }
         }
         for (i, piece) in pieces.iter_mut().skip(p * LANES).take(P * LANES).enumerate() {
-            for (out, lanes) in piece[r..].iter_mut().zip(&tile) {
+            let out = &mut piece[r..];
+            if let Some(out) = out.first_chunk_mut::<R>() {
+                for j in 0..R {
+                    out[j] = tile[j][i / LANES][i % LANES];
+                }
+                continue;
+            }
+            for (out, lanes) in out.iter_mut().zip(&tile) {
                 *out = lanes[i / LANES][i % LANES];
+            }
+        }
+    }
+}
+
+/// Adds a block's sums to a segment's.
+#[inline(always)]
+fn widen<const R: usize, const P: usize>(part: &[[[i32; LANES]; P]; R], sums: &mut [[[i64; LANES]; P]; R]) {
+    for j in 0..R {
+        for q in 0..P {
+            for lane in 0..LANES {
+                sums[j][q][lane] = sums[j][q][lane].wrapping_add(i64::from(part[j][q][lane]));
             }
         }
     }

@@ -107,7 +107,7 @@ impl Site<'_> {
     #[inline(always)]
     fn add(&self, w: &LaneScales, t: usize, s: usize, sums: &[i64; LANES], total: &mut [i32; LANES]) {
         let segments = self.x.groups();
-        let x = LaneScales::all(self.x.scales[t * segments + s]);
+        let x = self.x.scales[t * segments + s];
         let part = outputs(sums, self.x.planes, &x, w, self.f_out);
         add_segment(total, &part, segments);
     }

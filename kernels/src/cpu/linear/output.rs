@@ -11,12 +11,47 @@ use crate::{
 
 use super::panel::LANES;
 
-/// Scales of 16 lanes: of tokens, or of weight rows.
+/// Scales of 16 lanes.
+pub(super) trait Scales {
+    /// A lane's mantissa.
+    fn m(&self, lane: usize) -> i64;
+    /// A lane's exponent.
+    fn e(&self, lane: usize) -> i64;
+    /// Smallest and largest exponent.
+    fn range(&self) -> (i64, i64);
+
+    /// A lane's.
+    fn scale(&self, lane: usize) -> Scale {
+        Scale {
+            m: self.m(lane) as u16,
+            e: self.e(lane) as i16,
+        }
+    }
+}
+
+/// One of all lanes.
+impl Scales for Scale {
+    #[inline(always)]
+    fn m(&self, _: usize) -> i64 {
+        i64::from(self.m)
+    }
+
+    #[inline(always)]
+    fn e(&self, _: usize) -> i64 {
+        i64::from(self.e)
+    }
+
+    #[inline(always)]
+    fn range(&self) -> (i64, i64) {
+        (i64::from(self.e), i64::from(self.e))
+    }
+}
+
+/// One of each: of tokens, or of weight rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneScales {
     m: [i64; LANES],
     e: [i64; LANES],
-    /// Smallest and largest exponent.
     range: (i64, i64),
 }
 
@@ -42,24 +77,38 @@ impl LaneScales {
         }
         Self { m, e, range }
     }
+}
 
-    /// One scale for all lanes.
+impl Scales for LaneScales {
     #[inline(always)]
-    pub(super) fn all(scale: Scale) -> Self {
-        let e = i64::from(scale.e);
-        Self {
-            m: [i64::from(scale.m); LANES],
-            e: [e; LANES],
-            range: (e, e),
-        }
+    fn m(&self, lane: usize) -> i64 {
+        self.m[lane]
     }
 
-    fn scale(&self, i: usize) -> Scale {
-        Scale {
-            m: self.m[i] as u16,
-            e: self.e[i] as i16,
-        }
+    #[inline(always)]
+    fn e(&self, lane: usize) -> i64 {
+        self.e[lane]
     }
+
+    #[inline(always)]
+    fn range(&self) -> (i64, i64) {
+        self.range
+    }
+}
+
+/// What L2 and L3 shift by in the end, before the scales' exponents.
+#[inline(always)]
+fn base(planes: u8, f_out: u8) -> i64 {
+    // L3 shifts by 16 in between.
+    -i64::from(f_out) - if planes == 1 { 0 } else { 16 }
+}
+
+/// Whether all shifts are usual ones, 1 to 62.
+#[inline(always)]
+fn usual(base: i64, x: &impl Scales, w: &impl Scales) -> bool {
+    let fits = |x: i64, w: i64| (1..=62).contains(&(base - x - w));
+    let (x, w) = (x.range(), w.range());
+    fits(x.0, w.0) && fits(x.1, w.1)
 }
 
 /// L2 and L3: 16 sums in the output's format.
@@ -67,43 +116,63 @@ impl LaneScales {
 pub(super) fn outputs(
     acc: &[i64; LANES],
     planes: u8,
-    x: &LaneScales,
-    w: &LaneScales,
+    x: &impl Scales,
+    w: &impl Scales,
     f_out: u8,
 ) -> [i32; LANES] {
-    // L3 shifts by 16 in between.
-    let base = -i64::from(f_out) - if planes == 1 { 0 } else { 16 };
-    let fits = |x: i64, w: i64| (1..=62).contains(&(base - x - w));
-    if !fits(x.range.0, w.range.0) || !fits(x.range.1, w.range.1) {
+    // No sum is so small that adding 2^31 makes it negative, or 2^32 and more, where all fit int32.
+    let beyond = acc
+        .iter()
+        .fold(0, |any, v| any | v.wrapping_add(1 << 31).cast_unsigned() >> 32);
+    if beyond == 0 {
+        let mut small = [0; LANES];
+        for i in 0..LANES {
+            small[i] = acc[i] as i32;
+        }
+        return small_outputs(&small, planes, x, w, f_out);
+    }
+    let base = base(planes, f_out);
+    // One plane's sums always fit (T3).
+    if planes == 1 || !usual(base, x, w) {
         return by_reference(acc, planes, x, w, f_out);
     }
     let mut out = [0; LANES];
-    if planes == 1 {
-        for i in 0..LANES {
-            // |acc| < 2^31 (T3) and mantissas are below 2^16, so the product stays below 2^63.
-            let y = acc[i].wrapping_mul(x.m[i].wrapping_mul(w.m[i]));
-            out[i] = round(y, base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]));
-        }
-    } else {
-        let shift = |i: usize| base.wrapping_sub(x.e[i]).wrapping_sub(w.e[i]);
-        // No sum is so small that adding 2^31 makes it negative, or 2^32 and more, where all fit int32.
-        let beyond = acc
-            .iter()
-            .fold(0, |any, v| any | v.wrapping_add(1 << 31).cast_unsigned() >> 32);
-        if beyond == 0 {
-            for i in 0..LANES {
-                // Factors within int32, said so that one multiplication of that width is enough: an int32 times
-                // a mantissa, without its last 16 bits, is within int32 again.
-                let y = low32(acc[i]).wrapping_mul(low32(x.m[i])).wrapping_add(1 << 15) >> 16;
-                out[i] = round_small(low32(y).wrapping_mul(low32(w.m[i])), shift(i));
-            }
+    for i in 0..LANES {
+        // |acc| < 2^40 (T3: sum |w m| < 2^24, |x| < 2^15), so both products stay below 2^57.
+        let y = acc[i].wrapping_mul(x.m(i)).wrapping_add(1 << 15) >> 16;
+        let shift = base.wrapping_sub(x.e(i)).wrapping_sub(w.e(i));
+        out[i] = round_small(y.wrapping_mul(w.m(i)), shift);
+    }
+    out
+}
+
+/// The same of sums that fit int32: factors of that width, so that one multiplication is enough.
+#[inline(always)]
+pub(super) fn small_outputs(
+    acc: &[i32; LANES],
+    planes: u8,
+    x: &impl Scales,
+    w: &impl Scales,
+    f_out: u8,
+) -> [i32; LANES] {
+    let base = base(planes, f_out);
+    if !usual(base, x, w) {
+        return by_reference(&acc.map(i64::from), planes, x, w, f_out);
+    }
+    let mut out = [0; LANES];
+    for i in 0..LANES {
+        let shift = base.wrapping_sub(x.e(i)).wrapping_sub(w.e(i));
+        out[i] = if planes == 1 {
+            // Mantissas are below 2^16, so the product stays below 2^63.
+            round(i64::from(acc[i]).wrapping_mul(x.m(i).wrapping_mul(w.m(i))), shift)
         } else {
-            for i in 0..LANES {
-                // |acc| < 2^40 (T3: sum |w m| < 2^24, |x| < 2^15), so both products stay below 2^57.
-                let y = acc[i].wrapping_mul(x.m[i]).wrapping_add(1 << 15) >> 16;
-                out[i] = round_small(y.wrapping_mul(w.m[i]), shift(i));
-            }
-        }
+            // An int32 times a mantissa, without its last 16 bits, is within int32 again.
+            let y = i64::from(acc[i])
+                .wrapping_mul(low32(x.m(i)))
+                .wrapping_add(1 << 15);
+            let y = low32(y.cast_unsigned().wrapping_shr(16) as i64);
+            round_small(y.wrapping_mul(low32(w.m(i))), shift)
+        };
     }
     out
 }
@@ -116,7 +185,7 @@ fn low32(v: i64) -> i64 {
 
 /// The same where a scale is no usual one.
 #[cold]
-fn by_reference(acc: &[i64; LANES], planes: u8, x: &LaneScales, w: &LaneScales, f_out: u8) -> [i32; LANES] {
+fn by_reference(acc: &[i64; LANES], planes: u8, x: &impl Scales, w: &impl Scales, f_out: u8) -> [i32; LANES] {
     std::array::from_fn(|i| requant(acc[i], planes, x.scale(i), w.scale(i), f_out))
 }
 
@@ -147,6 +216,10 @@ fn round_small(y: i64, s: i64) -> i32 {
 /// L4 for one more segment of several: adds its outputs, clamped so that int32 cannot overflow.
 #[inline(always)]
 pub(super) fn add_segment(sum: &mut [i32; LANES], part: &[i32; LANES], segments: usize) {
+    if segments == 1 {
+        *sum = *part;
+        return;
+    }
     let limit = (SAT32 >> segments.max(1).ilog2()) as i32;
     for (sum, part) in sum.iter_mut().zip(part) {
         // At most 8 segments of at most 2^31 / segments.

@@ -166,6 +166,8 @@ pub(super) enum Part {
 
 impl Rows {
     /// Takes in rows `rows` of a weight, each cut into segments of `len`, and zero rows up to `padded` of them.
+    /// Compiled for the caller's instruction set.
+    #[inline(always)]
     pub(super) fn take(
         &mut self,
         part: Part,
@@ -181,19 +183,29 @@ impl Rows {
         };
         self.segment = form.words(len);
         self.row = self.segment * weight.k.checked_div(len).unwrap_or(0);
-        self.words.clear();
+        // What was there is written over, but for the rows of padding.
+        let count = rows.len();
         self.words.resize(padded * self.row, 0);
+        self.words[count * self.row..].fill(0);
         for (i, out) in rows.zip(self.words.chunks_exact_mut(self.row.max(1))) {
             let (row, mults) = (weight.row(i), weight.mults(i));
             let pieces = row.chunks_exact(len).zip(out.chunks_exact_mut(self.segment));
             for (s, (w, out)) in pieces.enumerate() {
                 // Segments of grouped weights are whole groups.
                 let m = mults.get(s * len / GROUP..(s + 1) * len / GROUP).unwrap_or(&[]);
+                if part == Part::Wide {
+                    let out = bytemuck::cast_slice_mut(out);
+                    out[len..].fill(0);
+                    wide(w, m, &mut out[..len]);
+                    continue;
+                }
+                let out = bytemuck::cast_slice_mut(out);
+                out[len..].fill(0);
+                let out = &mut out[..len];
                 match part {
-                    Part::Wide => wide(w, m, bytemuck::cast_slice_mut(out)),
-                    Part::Plain => bytemuck::cast_slice_mut(out)[..len].copy_from_slice(w),
-                    Part::High => plane(w, m, bytemuck::cast_slice_mut(out), |v| planes_of(v).0),
-                    Part::Low => plane(w, m, bytemuck::cast_slice_mut(out), |v| planes_of(v).1),
+                    Part::High => plane(w, m, out, |v| planes_of(v).0),
+                    Part::Low => plane(w, m, out, |v| planes_of(v).1),
+                    Part::Plain | Part::Wide => out.copy_from_slice(w),
                 }
             }
         }
@@ -214,6 +226,7 @@ impl Rows {
 }
 
 /// w * multiplier; no more than 128 * 15.
+#[inline(always)]
 fn wide(w: &[i8], groups: &[u8], out: &mut [i16]) {
     if groups.is_empty() {
         for (o, w) in out.iter_mut().zip(w) {
@@ -228,6 +241,7 @@ fn wide(w: &[i8], groups: &[u8], out: &mut [i16]) {
 }
 
 /// One plane of w * multiplier.
+#[inline(always)]
 fn plane(w: &[i8], groups: &[u8], out: &mut [i8], of: impl Fn(i16) -> i8) {
     for ((out, w), m) in out.chunks_mut(GROUP).zip(w.chunks(GROUP)).zip(groups) {
         for (o, w) in out.iter_mut().zip(w) {

@@ -18,21 +18,28 @@ const _: () = assert!((BLOCK_SUM as i64 + (2 * W_MAX * M_MAX) as i64) * q_max(2)
 pub struct CpuWeight {
     /// The checked weight, over the pack's bytes.
     pub(in crate::cpu) host: HostWeight,
-    /// Values of K, a power of two from 32 on: any such part of a row, aligned to its own length, times
-    /// two-plane activations sums to less than 2^31 in magnitude, multipliers included. One-plane sums
-    /// always do (T3).
-    pub(super) block: usize,
+    /// Of each row, as a power of two from 2^5 on, values of K: any such part of the row, aligned to its own
+    /// length, times two-plane activations sums to less than 2^31 in magnitude, multipliers included.
+    /// One-plane sums always do (T3).
+    blocks: Vec<u8>,
 }
 
 impl CpuWeight {
     /// Measures the rows.
     pub(in crate::cpu) fn new(host: HostWeight) -> Self {
-        let block = (0..host.n)
+        let blocks = (0..host.n)
             .into_par_iter()
-            .map(|i| row_block(host.row(i), host.mults(i)))
-            .min()
-            .unwrap_or(GROUP);
-        Self { host, block }
+            .map(|i| row_block(host.row(i), host.mults(i)).ilog2() as u8)
+            .collect();
+        Self { host, blocks }
+    }
+
+    /// Values of K, a power of two: aligned parts of this length sum to an int32 in `rows` rows from `first` on;
+    /// rows past the last count as zero.
+    #[inline]
+    pub(super) fn block(&self, first: usize, rows: usize) -> usize {
+        let rows = self.blocks.iter().skip(first).take(rows);
+        1 << rows.fold(31, |least, block| least.min(*block))
     }
 }
 
@@ -63,6 +70,7 @@ fn row_block(w: &[i8], mults: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{DType, HostTensor, num::Scale};
 
     #[test]
     fn the_largest_weights_allow_the_smallest_block() {
@@ -75,6 +83,28 @@ mod tests {
         assert_eq!(row_block(&[1; 4096], &[]), 4096);
         assert_eq!(row_block(&[1; 33], &[1, 1]), 64);
         assert_eq!(row_block(&[], &[]), 32);
+    }
+
+    #[test]
+    fn the_largest_of_the_rows_at_hand_decides() {
+        let (n, k) = (5, 1024);
+        let mut q = vec![1u8; n * k];
+        q[2 * k..3 * k].fill(127);
+        let weight = CpuWeight::new(HostWeight {
+            n,
+            k,
+            scales: vec![Scale { m: 40_000, e: -26 }; n],
+            q: HostTensor::owned(DType::I8, n, k, q),
+            mult: None,
+            bias: None,
+        });
+        let blocks: Vec<usize> = (0..n).map(|row| weight.block(row, 2)).collect();
+        assert_eq!(
+            blocks,
+            [1024, 256, 256, 1024, 1024],
+            "the last row has no neighbour"
+        );
+        assert_eq!(weight.block(0, 6), 256);
     }
 
     #[test]
