@@ -40,6 +40,8 @@ const KEYS: usize = 1024;
 const COLD_BYTES: usize = 256 << 20;
 /// Rounds of a limit's measurement; the best counts.
 const ROUNDS: usize = 5;
+/// Rounds of a millisecond of a measurement of the peak.
+const PEAK_ROUNDS: usize = 200;
 
 fn threads() -> usize {
     std::env::var("BITAI_THREADS")
@@ -100,6 +102,15 @@ fn best(mut f: impl FnMut()) -> f64 {
         .fold(f64::MAX, f64::min)
 }
 
+/// `n` calls inside one batch, as the engine makes them: threads stay awake from call to call.
+fn timed(ops: &CpuOps, n: u64, call: &mut (impl FnMut() + Send)) -> Duration {
+    ops.scope(|| {
+        let start = Instant::now();
+        (0..n).for_each(|_| call());
+        start.elapsed()
+    })
+}
+
 /// Bytes a second of a plain streaming read on all threads.
 fn read_limit(ops: &CpuOps, memory: &[u64]) -> f64 {
     let t = best(|| {
@@ -125,11 +136,11 @@ fn linear(c: &mut Criterion) {
             let mut next = 0;
             let mut call = || {
                 next = (next + 1) % weights.len();
-                ops.scope(|| ops.linear(&weights[next], &x, 16, black_box(&mut out)));
+                ops.linear(&weights[next], &x, 16, black_box(&mut out));
             };
             let limit = read_limit(&ops, &memory);
             let calls = weights.len();
-            let seconds = best(|| (0..calls).for_each(|_| call())) / calls as f64;
+            let seconds = best(|| ops.scope(|| (0..calls).for_each(|_| call()))) / calls as f64;
             println!(
                 "{name} x {tokens}: {:.2} GB/s of weights, {:.0} % of a plain read ({:.2} GB/s); {:.1} GMAC/s",
                 (n * k) as f64 / seconds / 1e9,
@@ -140,7 +151,7 @@ fn linear(c: &mut Criterion) {
             let mut group = c.benchmark_group(if tokens == 1 { "gemv" } else { "gemm" });
             group.throughput(Throughput::Elements((tokens * n * k) as u64));
             group.sample_size(20);
-            group.bench_function(name, |b| b.iter(&mut call));
+            group.bench_function(name, |b| b.iter_custom(|n| timed(&ops, n, &mut call)));
         }
     }
 }
@@ -154,7 +165,7 @@ fn peak(ops: &CpuOps) -> f64 {
         t.elapsed().as_secs_f64() > 5e-4
     });
     let rounds = round.unwrap_or(1);
-    (0..200)
+    (0..PEAK_ROUNDS)
         .map(|_| {
             let t = Instant::now();
             ops.multiply_adds(rounds) as f64 / t.elapsed().as_secs_f64()
@@ -170,30 +181,31 @@ fn large_gemm(c: &mut Criterion) {
     let mut out = vec![0; tokens * n];
     for planes in [1u8, 2] {
         let x = quantised(tokens, k, k, planes);
-        let mut call = || ops.scope(|| ops.linear(weight, &x, 16, black_box(&mut out)));
+        let mut call = || ops.linear(weight, &x, 16, black_box(&mut out));
         // Both in turn: a busy moment then strikes both.
         let (mut seconds, mut top) = (f64::MAX, 0.0f64);
         for _ in 0..ROUNDS {
             top = top.max(peak(&ops));
-            let start = Instant::now();
-            call();
-            seconds = seconds.min(start.elapsed().as_secs_f64());
+            seconds = seconds.min(timed(&ops, 1, &mut call).as_secs_f64());
         }
         let (rate, peak) = ((tokens * n * k) as f64 / seconds, top);
         println!(
             "{tokens} x {n} x {k}, A{}: {:.1} GMAC/s, {:.0} % of the peak of {:.1} GMAC/s ({}, {} threads: \
-             its multiply-adds for exact int8 sums on registers alone, best of 1000 rounds of a millisecond)",
+             its multiply-adds for exact int8 sums on registers alone, best of {} rounds of a millisecond)",
             8 * planes,
             rate / 1e9,
             rate / peak * 100.0,
             peak / 1e9,
             ops.isa(),
             threads(),
+            ROUNDS * PEAK_ROUNDS,
         );
         let mut group = c.benchmark_group("gemm_1024x4096x4096");
         group.throughput(Throughput::Elements((tokens * n * k) as u64));
         group.sample_size(10);
-        group.bench_function(format!("a{}", 8 * planes), |b| b.iter(&mut call));
+        group.bench_function(format!("a{}", 8 * planes), |b| {
+            b.iter_custom(|n| timed(&ops, n, &mut call));
+        });
     }
 }
 
@@ -277,8 +289,8 @@ fn attention(c: &mut Criterion) {
             count,
         }];
         let mut out = vec![0; count * p.heads * p.head_dim];
-        let mut call = || ops.scope(|| ops.attention(p, &q, &spans, black_box(&mut out)));
-        let seconds = best(|| (0..20).for_each(|_| call())) / 20.0;
+        let mut call = || ops.attention(p, &q, &spans, black_box(&mut out));
+        let seconds = best(|| ops.scope(|| (0..20).for_each(|_| call()))) / 20.0;
         let limit = read_limit(&ops, &memory);
         println!(
             "attention x {count} at {KEYS} keys: {:.1} ns a (query head, key); cache read at {:.0} % of a plain read ({:.2} GB/s)",
@@ -289,7 +301,9 @@ fn attention(c: &mut Criterion) {
         let mut group = c.benchmark_group("attention");
         group.throughput(Throughput::Elements((count * p.heads * KEYS) as u64));
         group.sample_size(20);
-        group.bench_function(format!("{count}x{KEYS}"), |b| b.iter(&mut call));
+        group.bench_function(format!("{count}x{KEYS}"), |b| {
+            b.iter_custom(|n| timed(&ops, n, &mut call));
+        });
     }
 }
 

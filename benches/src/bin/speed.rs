@@ -38,6 +38,9 @@ struct Args {
     /// Tokens of a job after a prompt of 16 that is generated, then re-checked; 0 leaves it out.
     #[arg(long, default_value_t = 0)]
     job: u32,
+    /// Re-checks of that job; the median counts, beside the median of as many generations.
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -151,19 +154,29 @@ fn main() -> anyhow::Result<()> {
         json.insert("decode".into(), rate.into());
     }
     if args.job > 0 {
-        let made = bench.generate(SHORT, args.job)?;
         let prompt = bench.prompt(SHORT);
-        let start = Instant::now();
-        bench
-            .engine
-            .recheck(&prompt, &made.output, &Sampler::Greedy, &mut bench.trace)?;
-        let (checking, making) = (start.elapsed().as_secs_f64(), made.first + made.rest);
+        let (mut checks, mut makes) = (vec![], vec![]);
+        for _ in 0..args.rounds.max(1) {
+            let made = bench.generate(SHORT, args.job)?;
+            makes.push(made.first + made.rest);
+            let start = Instant::now();
+            bench
+                .engine
+                .recheck(&prompt, &made.output, &Sampler::Greedy, &mut bench.trace)?;
+            checks.push(start.elapsed().as_secs_f64());
+        }
+        let (checking, making) = (median(&mut checks), median(&mut makes));
         lines.push((
             "re-check",
             format!(
-                "{checking:.2} s = {:.3} x the {making:.2} s of generating ({} tokens)",
+                "{checking:.2} s ({:.2} to {:.2}) = {:.3} x the {making:.2} s ({:.2} to {:.2}) of generating ({} tokens, medians of {})",
+                checks[0],
+                checks[checks.len() - 1],
                 checking / making,
-                args.job
+                makes[0],
+                makes[makes.len() - 1],
+                args.job,
+                checks.len(),
             ),
         ));
         json.insert("recheck".into(), (checking / making).into());
@@ -190,6 +203,12 @@ fn main() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The middle of some times, which are sorted.
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// The pack, imported first where a GGUF was given.
