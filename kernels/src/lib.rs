@@ -27,6 +27,7 @@ mod run;
 pub mod sample;
 pub mod sequence;
 pub mod site_code;
+pub mod step;
 pub mod tensor;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+pub use crate::reference::bounds::{RowFault, check_row};
 use crate::{
     KernelError,
     num::Scale,
@@ -11,9 +12,6 @@ use crate::{
     reference::linear::GROUP,
     tensor::{DType, HostTensor, TensorId},
 };
-
-/// T3: `sum |w * m| * 128` of a row stays below this, so that every sum of one plane fits int32.
-const ROW_BOUND: u64 = 1 << 31;
 
 fn bad(id: TensorId, why: impl Into<String>) -> KernelError {
     KernelError::Spec {
@@ -117,40 +115,6 @@ fn row(weight: &HostWeight, ids: &Weight, i: usize) -> Result<(), KernelError> {
         }
         RowFault::Sum(sum) => bad(ids.q, format!("row {i}: sum |w * m| * 128 = {sum} reaches 2^31")),
     })
-}
-
-/// What a row of a weight breaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RowFault {
-    /// T2: it holds -128.
-    Weight,
-    /// T2: it holds this multiplier.
-    Multiplier(u8),
-    /// T3: this is `sum |w * m| * 128`.
-    Sum(u64),
-}
-
-/// T2 and T3 for one row: its integers, and a multiplier for every 32 of them (or none at all).
-pub fn check_row(ws: &[i8], mults: &[u8]) -> Result<(), RowFault> {
-    if ws.contains(&-128) {
-        return Err(RowFault::Weight);
-    }
-    if let Some(m) = mults.iter().find(|m| !(1..=15).contains(*m)) {
-        return Err(RowFault::Multiplier(*m));
-    }
-    let size = |ws: &[i8]| ws.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>();
-    let sum: u64 = if mults.is_empty() {
-        size(ws)
-    } else {
-        ws.chunks(GROUP)
-            .zip(mults)
-            .map(|(g, m)| size(g) * u64::from(*m))
-            .sum()
-    };
-    if sum * 128 >= ROW_BOUND {
-        return Err(RowFault::Sum(sum * 128));
-    }
-    Ok(())
 }
 
 /// A tensor that an op reads, with the type and shape that T1 and T4 ask for.

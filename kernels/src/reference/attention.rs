@@ -85,6 +85,20 @@ pub fn score(aligned: i32, q: QueryFactor) -> i32 {
     -((i64::from(aligned) * -i64::from(q.c)) >> 32) as i32
 }
 
+/// A2 to A4: score of a key for a query head, under the keys' unit.
+pub fn key_score(
+    q: &[i16],
+    q_scale: Scale,
+    c: Scale,
+    k: &[i8],
+    k_scale: Scale,
+    unit: Option<i16>,
+) -> (i32, QueryFactor) {
+    let factor = query_factor(q_scale, c, unit, q.len());
+    let y = aligned(dot(q, k), key_factor(k_scale, unit), q.len());
+    (score(y, factor), factor)
+}
+
 /// A5: a key's share of Z.
 pub fn exp(x: i32, max: i32, q: QueryFactor) -> u32 {
     // Never below zero where `max` is the largest; a claimed one may be anything.
@@ -180,8 +194,7 @@ pub fn head_sums(
     let scores: Vec<i32> = (lo..n)
         .map(|j| {
             let (k, k_scale) = record(j, false);
-            let y = aligned(dot(q, k), key_factor(k_scale, k_unit), p.head_dim);
-            score(y, factor)
+            key_score(q, q_scale, p.scale, k, k_scale, k_unit).0
         })
         .collect();
     let max = scores.iter().copied().max().unwrap_or(0);

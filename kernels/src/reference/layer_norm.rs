@@ -7,9 +7,9 @@ use crate::{
 };
 
 /// R7: D times an element less the group's sum: D times its distance from the mean, exactly. |z| <= 2^47 for
-/// 32,768 elements.
+/// 32,768 elements; saturates only where `sum` is not the group's own.
 pub fn centred(h: i32, d: usize, sum: i64) -> i64 {
-    d as i64 * i64::from(h) - sum
+    (d as i64 * i64::from(h)).saturating_sub(sum)
 }
 
 /// R7: the shift that brings the largest centred magnitude to 23 bits, 0..=25.

@@ -3,6 +3,7 @@
 
 pub mod add;
 pub mod attention;
+pub mod bounds;
 pub mod embed;
 pub mod exp2;
 pub mod glu;

@@ -41,6 +41,14 @@ pub fn wht_output(v: &[i32], i: usize) -> i32 {
     sat32(sum)
 }
 
+/// W1 to W3: element `i` after the transform of the block that holds it; `max` is the largest magnitude of the
+/// whole group before it.
+pub fn wht_element(block: &[i32], i: usize, max: u32) -> i32 {
+    let shift = wht_shift(max);
+    let shifted: Vec<i32> = block.iter().map(|v| wht_input(*v, shift)).collect();
+    wht_output(&shifted, i)
+}
+
 /// W1 to W3 in place, block by block; returns the shift of W1, which adds to the exponent.
 pub fn wht(group: &mut [i32], block: usize) -> i32 {
     let shift = wht_shift(absmax(group).0);

@@ -77,6 +77,77 @@ pub fn kept_mass(probs: &[u32], first: u32, t: Threshold) -> u64 {
         .sum()
 }
 
+/// S1: whether an id with logit `other` stands before one with logit `mine`.
+pub const fn stands_before((other, id): (i32, u32), (mine, token): (i32, u32)) -> bool {
+    other > mine || (other == mine && id < token)
+}
+
+/// Sums over some ids of a random draw, under a claimed top-k and a claimed last threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IdSums {
+    /// Ids that top-k keeps.
+    pub k_count: u32,
+    /// Their mass.
+    pub k_mass: u64,
+    /// Ids that the last threshold keeps.
+    pub count: u32,
+    /// Their mass.
+    pub mass: u64,
+    /// Mass of those below the sampled id.
+    pub below: u64,
+}
+
+impl IdSums {
+    /// The two sums together. Saturates, which only hostile sums reach: the masses of 2^20 ids are below 2^52.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            k_count: self.k_count.saturating_add(other.k_count),
+            k_mass: self.k_mass.saturating_add(other.k_mass),
+            count: self.count.saturating_add(other.count),
+            mass: self.mass.saturating_add(other.mass),
+            below: self.below.saturating_add(other.below),
+        }
+    }
+}
+
+/// S4, S5: the sums over ids `first ..` with these probabilities; pieces add up to their parent.
+pub fn id_sums(probs: &[u32], first: u32, top_k: Threshold, cut: Threshold, token: u32) -> IdSums {
+    (0..).zip(probs).fold(IdSums::default(), |sums, (i, p)| {
+        let id = first.saturating_add(i);
+        let mass = u64::from(*p);
+        let (in_k, kept) = (top_k.keeps(*p, id), cut.keeps(*p, id));
+        sums.plus(IdSums {
+            k_count: u32::from(in_k),
+            k_mass: if in_k { mass } else { 0 },
+            count: u32::from(kept),
+            mass: if kept { mass } else { 0 },
+            below: if kept && id < token { mass } else { 0 },
+        })
+    })
+}
+
+/// S4, S5: whether thresholds with these sums over all ids cut where the job says: top-k's keeps exactly `top_k`
+/// ids (or there is none), and the kept set is the shortest that reaches `top_p` of top-k's mass.
+pub fn cuts(sums: IdSums, vocab: u32, top_k: u32, top_p_q16: u32, k_cut: Threshold, cut: Threshold) -> bool {
+    let k_holds = if top_k == 0 {
+        k_cut == Threshold { p: 0, id: u32::MAX }
+    } else {
+        sums.k_count == top_k.min(vocab)
+    };
+    let need = u128::from(sums.k_mass) * u128::from(top_p_q16.min(1 << 16));
+    let reaches = |mass: u64| u128::from(mass) << 16 >= need;
+    let without_last = sums.mass.checked_sub(u64::from(cut.p));
+    let shortest = sums.count == 1 || without_last.is_some_and(|mass| !reaches(mass));
+    k_holds && reaches(sums.mass) && shortest
+}
+
+/// S6, S7: whether the draw `u` falls in the interval of the kept id `token` of probability `p`.
+pub fn holds_draw(sums: IdSums, cut: Threshold, p: u32, token: u32, u: u64) -> bool {
+    let r = point(u, sums.mass);
+    cut.keeps(p, token) && sums.below <= r && r - sums.below < u64::from(p)
+}
+
 /// S6: the draw at a position, a uniform 64-bit number.
 pub fn draw(seed: u64, pos: u32) -> u64 {
     let mut h = blake3::Hasher::new();
