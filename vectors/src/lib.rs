@@ -7,9 +7,11 @@
 mod arithmetic;
 mod attention;
 mod encoders;
+mod hashes;
 mod rows;
 mod rowwise;
 mod sampling;
+mod steps;
 mod whole;
 
 use std::path::{Path, PathBuf};
@@ -53,6 +55,8 @@ pub fn files() -> Result<Vec<File>> {
     files.extend(attention::files());
     files.extend(encoders::files());
     files.extend(sampling::files());
+    files.extend(hashes::files());
+    files.extend(steps::files());
     files.extend(rows::files()?);
     files.extend(whole::files()?);
     Ok(files)
