@@ -4,6 +4,7 @@
 pragma solidity ^0.8.37;
 
 import {Blake3} from "../src/libraries/Blake3.sol";
+import {TensorStep} from "../src/libraries/TensorStep.sol";
 import {Asserts} from "./Vm.sol";
 
 /// Thrown where the chain's precompile fails.
@@ -39,15 +40,24 @@ contract Blake3CvPrecompile {
     }
 }
 
+contract TensorStepPrecompile {
+    fallback(bytes calldata input) external returns (bytes memory) {
+        return TensorStep.execute(input);
+    }
+}
+
 /// Installs the precompiles at their addresses (docs/spec/chain.md).
 abstract contract Precompiles is Asserts {
     address internal constant BLAKE3 = address(uint160(0xb17a0101));
     address internal constant BLAKE3_KEYED = address(uint160(0xb17a0102));
     address internal constant BLAKE3_CV = address(uint160(0xb17a0103));
 
+    address internal constant TENSOR_STEP = address(uint160(0xb17a0104));
+
     function _installPrecompiles() internal {
         vm.etch(BLAKE3, address(new Blake3Precompile()).code);
         vm.etch(BLAKE3_KEYED, address(new Blake3KeyedPrecompile()).code);
         vm.etch(BLAKE3_CV, address(new Blake3CvPrecompile()).code);
+        vm.etch(TENSOR_STEP, address(new TensorStepPrecompile()).code);
     }
 }
