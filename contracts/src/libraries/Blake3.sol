@@ -178,69 +178,72 @@ library Blake3 {
         return bytes32(_swap(x));
     }
 
-    /// The compression function: 7 rounds, the message's words permuted from one to the next. A digit is a word
-    /// of the message: those of the columns' first and second additions, then of the diagonals'.
+    /// The compression function: 7 rounds of 4 columns at once, then 4 diagonals, the message's words permuted from
+    /// one round to the next. A round is 16 digits of `first`, and when its 4 are used up of `rest`: the words of the
+    /// columns' first and second additions, then of the diagonals'. A digit times 32 is its word's place.
     function _compress(uint256 a, uint256 b, uint256 d, uint256[16] memory m)
         private
         pure
         returns (uint256, uint256)
     {
         uint256 c = IV0;
-        (a, b, c, d) = _round(a, b, c, d, m, 0x024613578ace9bdf);
-        (a, b, c, d) = _round(a, b, c, d, m, 0x23746a0d1c9fb5e8);
-        (a, b, c, d) = _round(a, b, c, d, m, 0x3ad74c2e69b850f1);
-        (a, b, c, d) = _round(a, b, c, d, m, 0xaced793f4b510286);
-        (a, b, c, d) = _round(a, b, c, d, m, 0xc9fedba875062314);
-        (a, b, c, d) = _round(a, b, c, d, m, 0x9b8fe5c1d0243a67);
-        (a, b, c, d) = _round(a, b, c, d, m, 0xb518f096e237ac4d);
-        return (a ^ c, b ^ d);
-    }
-
-    function _round(uint256 a, uint256 b, uint256 c, uint256 d, uint256[16] memory m, uint256 order)
-        private
-        pure
-        returns (uint256, uint256, uint256, uint256)
-    {
-        (a, b, c, d) = _mix(a, b, c, d, _gather(m, order >> 48), _gather(m, order >> 32));
-        // Rows shifted against each other, so that a column is a diagonal.
-        b = (b >> 64) | (b << 192);
-        c = (c >> 128) | (c << 128);
-        d = (d >> 192) | (d << 64);
-        (a, b, c, d) = _mix(a, b, c, d, _gather(m, order >> 16), _gather(m, order));
-        return (a, (b >> 192) | (b << 64), (c >> 128) | (c << 128), (d >> 64) | (d << 192));
-    }
-
-    /// The quarter round on four columns at once.
-    function _mix(uint256 a, uint256 b, uint256 c, uint256 d, uint256 x, uint256 y)
-        private
-        pure
-        returns (uint256, uint256, uint256, uint256)
-    {
-        unchecked {
-            a = (a + b + x) & LANES;
-            d ^= a;
-            d = ((d >> 16) | (d << 16)) & LANES;
-            c = (c + d) & LANES;
-            b ^= c;
-            b = ((b >> 12) | (b << 20)) & LANES;
-            a = (a + b + y) & LANES;
-            d ^= a;
-            d = ((d >> 8) | (d << 24)) & LANES;
-            c = (c + d) & LANES;
-            b ^= c;
-            b = ((b >> 7) | (b << 25)) & LANES;
-        }
-        return (a, b, c, d);
-    }
-
-    /// The message's words that the last four digits of `order` name, as a row.
-    function _gather(uint256[16] memory m, uint256 order) private pure returns (uint256 row) {
+        uint256 first = 0xaced793f4b5102863ad74c2e69b850f123746a0d1c9fb5e8024613578ace9bdf;
+        uint256 rest = 0xb518f096e237ac4d9b8fe5c1d0243a67c9fedba875062314;
         assembly ("memory-safe") {
-            // A digit times 32 is its word's place.
-            row := mload(add(m, and(shr(7, order), 0x1e0)))
-            row := or(row, shl(64, mload(add(m, and(shr(3, order), 0x1e0)))))
-            row := or(row, shl(128, mload(add(m, and(shl(1, order), 0x1e0)))))
-            row := or(row, shl(192, mload(add(m, and(shl(5, order), 0x1e0)))))
+            // The scratch space is cheaper to read than a 32-byte constant is to push or to compute.
+            mstore(0, LANES)
+            for { let round := 0 } lt(round, 7) { round := add(round, 1) } {
+                let x := mload(add(m, and(shr(55, first), 0x1e0)))
+                x := or(x, shl(64, mload(add(m, and(shr(51, first), 0x1e0)))))
+                x := or(x, shl(128, mload(add(m, and(shr(47, first), 0x1e0)))))
+                x := or(x, shl(192, mload(add(m, and(shr(43, first), 0x1e0)))))
+                a := and(add(add(a, b), x), mload(0))
+                d := xor(d, a)
+                d := and(or(shr(16, d), shl(16, d)), mload(0))
+                c := and(add(c, d), mload(0))
+                b := xor(b, c)
+                b := and(or(shr(12, b), shl(20, b)), mload(0))
+                x := mload(add(m, and(shr(39, first), 0x1e0)))
+                x := or(x, shl(64, mload(add(m, and(shr(35, first), 0x1e0)))))
+                x := or(x, shl(128, mload(add(m, and(shr(31, first), 0x1e0)))))
+                x := or(x, shl(192, mload(add(m, and(shr(27, first), 0x1e0)))))
+                a := and(add(add(a, b), x), mload(0))
+                d := xor(d, a)
+                d := and(or(shr(8, d), shl(24, d)), mload(0))
+                c := and(add(c, d), mload(0))
+                b := xor(b, c)
+                b := and(or(shr(7, b), shl(25, b)), mload(0))
+                // Rows shifted against each other, so that a column is a diagonal.
+                b := or(shr(64, b), shl(192, b))
+                c := or(shr(128, c), shl(128, c))
+                d := or(shr(192, d), shl(64, d))
+                x := mload(add(m, and(shr(23, first), 0x1e0)))
+                x := or(x, shl(64, mload(add(m, and(shr(19, first), 0x1e0)))))
+                x := or(x, shl(128, mload(add(m, and(shr(15, first), 0x1e0)))))
+                x := or(x, shl(192, mload(add(m, and(shr(11, first), 0x1e0)))))
+                a := and(add(add(a, b), x), mload(0))
+                d := xor(d, a)
+                d := and(or(shr(16, d), shl(16, d)), mload(0))
+                c := and(add(c, d), mload(0))
+                b := xor(b, c)
+                b := and(or(shr(12, b), shl(20, b)), mload(0))
+                x := mload(add(m, and(shr(7, first), 0x1e0)))
+                x := or(x, shl(64, mload(add(m, and(shr(3, first), 0x1e0)))))
+                x := or(x, shl(128, mload(add(m, and(shl(1, first), 0x1e0)))))
+                x := or(x, shl(192, mload(add(m, and(shl(5, first), 0x1e0)))))
+                a := and(add(add(a, b), x), mload(0))
+                d := xor(d, a)
+                d := and(or(shr(8, d), shl(24, d)), mload(0))
+                c := and(add(c, d), mload(0))
+                b := xor(b, c)
+                b := and(or(shr(7, b), shl(25, b)), mload(0))
+                b := or(shr(192, b), shl(64, b))
+                c := or(shr(128, c), shl(128, c))
+                d := or(shr(64, d), shl(192, d))
+                first := or(shr(64, first), shl(192, rest))
+                rest := shr(64, rest)
+            }
         }
+        return (a ^ c, b ^ d);
     }
 }
