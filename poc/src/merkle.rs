@@ -165,11 +165,6 @@ impl MerkleProof {
             Err(MerkleError::Root { index })
         }
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.0.len() * 32
-    }
 }
 
 /// Siblings that leaf `index` has on its way up.

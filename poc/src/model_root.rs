@@ -105,11 +105,6 @@ impl LineOpening {
             .verify(&model_root.0, BRANCHES, TENSORS, &tensors)
             .map_err(merkle("tensors' branch"))
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        32 + 17 + self.line.name.len() + self.proof.size() + self.branch.size()
-    }
 }
 
 /// A byte range of a tensor, all the way from the model root.
@@ -145,11 +140,6 @@ impl TensorOpening {
         let bytes = range.start.saturating_mul(size)..range.end.saturating_mul(size);
         self.range.verify("tensor", &line.hash, total, bytes)
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.at.size() + self.range.size()
-    }
 }
 
 /// Weights of one row with the multipliers of every group that they touch.
@@ -159,13 +149,6 @@ pub struct WeightOpening {
     pub q: TensorOpening,
     /// The multipliers of their groups, where the weight is grouped.
     pub mult: Option<TensorOpening>,
-}
-
-impl WeightOpening {
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.q.size() + self.mult.as_ref().map_or(0, TensorOpening::size)
-    }
 }
 
 /// A pack as a player opens it: its lines and bytes.

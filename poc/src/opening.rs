@@ -136,11 +136,6 @@ impl TokenOpening {
             Err(OpenError::Root("token"))
         }
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        32 + 5 + self.proof.size()
-    }
 }
 
 /// The hashes of a (token, layer) leaf.
@@ -210,11 +205,6 @@ impl LayerOpening {
                 source,
             })
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        32 + self.rows.out.map_or(0, |_| 32) + self.proof.size()
-    }
 }
 
 /// Bytes `start .. end` of hashed bytes, as the 1 KiB chunks that hold them.
@@ -274,11 +264,6 @@ impl RangeOpening {
         let at = |x: u64| usize::try_from(x - first * CHUNK).expect("inside the chunks just joined");
         Ok(bytes[at(range.start)..at(range.end)].to_vec())
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.0.iter().map(SliceProof::size).sum()
-    }
 }
 
 /// First and last chunk of a range; an empty range still has the chunk it lies in.
@@ -312,11 +297,6 @@ impl KvOpening {
         self.token.verify(root, header, outputs, pos)?;
         self.layer.verify(&self.token.node.body, header, pos, layer)?;
         self.range.verify("KV row", &self.layer.rows.kv, total, range)
-    }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.token.size() + self.layer.size() + self.range.size()
     }
 }
 

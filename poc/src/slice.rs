@@ -226,11 +226,6 @@ impl SliceProof {
             Err(SliceError::Hash { index })
         }
     }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.bytes.len() + self.siblings.len() * 32
-    }
 }
 
 #[cfg(test)]

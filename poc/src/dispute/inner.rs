@@ -142,18 +142,22 @@ impl SiteRow {
 }
 
 impl SiteCommit {
+    /// Its kind: int32 row, quantised row, cached row, token.
+    pub const fn kind(&self) -> u8 {
+        match self {
+            SiteCommit::Acts(_) => 0,
+            SiteCommit::Quant { .. } => 1,
+            SiteCommit::Kv(_) => 2,
+            SiteCommit::Token(_) => 3,
+        }
+    }
+
     /// The leaf of a unit's tree: H(tag, site, kind, content).
     pub fn leaf(&self, site: SiteId) -> Hash {
         let mut h = blake3::Hasher::new();
         h.update(SITE_TAG);
         h.update(&site.to_le_bytes());
-        let kind: u32 = match self {
-            SiteCommit::Acts(_) => 0,
-            SiteCommit::Quant { .. } => 1,
-            SiteCommit::Kv(_) => 2,
-            SiteCommit::Token(_) => 3,
-        };
-        h.update(&kind.to_le_bytes());
+        h.update(&u32::from(self.kind()).to_le_bytes());
         match self {
             SiteCommit::Acts(hash) | SiteCommit::Kv(hash) => h.update(hash),
             SiteCommit::Quant { data, scales } => h.update(data).update(scales),
@@ -169,15 +173,6 @@ impl SiteCommit {
             (SiteCommit::Quant { data, .. }, Side::Data) => Some(*data),
             (SiteCommit::Quant { scales, .. }, Side::Scales) => Some(*scales),
             _ => None,
-        }
-    }
-
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        match self {
-            SiteCommit::Acts(_) | SiteCommit::Kv(_) => 33,
-            SiteCommit::Quant { .. } => 65,
-            SiteCommit::Token(_) => 5,
         }
     }
 }

@@ -45,12 +45,6 @@ impl KeysAnswer {
             KvSide::V => self.v_unit,
         }
     }
-
-    /// Bytes on the wire.
-    pub(super) fn size(&self) -> usize {
-        let unit = |u: Option<Max<i16>>| 1 + u.map_or(0, |_| 6);
-        unit(self.k_unit) + unit(self.v_unit) + 8 + self.parts.len() * 16
-    }
 }
 
 /// Which half of a cached row.

@@ -34,16 +34,6 @@ pub enum ModelFault {
     },
 }
 
-impl ModelFault {
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        match self {
-            ModelFault::Shape { line, .. } => 9 + line.size(),
-            ModelFault::Row { w, .. } => 9 + w.size(),
-        }
-    }
-}
-
 /// A site's weight with its rows and columns.
 fn weight_of(judge: &Judge, site: SiteId) -> Result<(Weight, u32, u32), DisputeError> {
     let p = judge.program();

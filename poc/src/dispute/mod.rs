@@ -15,6 +15,7 @@
 
 mod answers;
 mod challenger;
+pub mod codec;
 mod game;
 pub mod ids;
 pub mod inner;
@@ -39,6 +40,7 @@ mod tests;
 use thiserror::Error;
 
 pub use challenger::Challenger;
+pub use codec::{AnswerKind, CodecError};
 pub use game::{Challenge, Defend, Game, Move, MoveRecord, Seat, Side as GameSide, play, play_all};
 pub use ids::Claim;
 pub use judge::{Judge, kernel_sampler};

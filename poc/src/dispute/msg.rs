@@ -1,5 +1,5 @@
 //! The messages of a dispute: what a challenger asks for, what a defendant publishes, and the accusations that
-//! end a game in one executed step. Sizes are what the packed fields take on the wire.
+//! end a game in one executed step. Their bytes are in `codec`.
 
 use bitai_kernels::{Hash, num::Scale, program::SiteId, reference::sample::Threshold};
 use serde::{Deserialize, Serialize};
@@ -107,13 +107,6 @@ pub enum Ask {
         /// Which part.
         part: u32,
     },
-}
-
-impl Ask {
-    /// Bytes on the wire: the words, and the 32 that name what it builds on.
-    pub const fn size(&self) -> usize {
-        52
-    }
 }
 
 /// A largest value and the place that attains it.
@@ -224,27 +217,6 @@ pub enum Answer {
     DrawPart(Vec<DrawSums>),
 }
 
-impl Answer {
-    /// Bytes on the wire, with the 32 that name the ask.
-    pub fn size(&self) -> usize {
-        32 + match self {
-            Answer::Tokens(h) | Answer::Row(h) => h.len() * 32,
-            Answer::Token { node, layers, units } => {
-                let layers: usize = layers.iter().map(|l| 33 + l.out.map_or(0, |_| 32)).sum();
-                33 + node.sampled.map_or(0, |_| 4) + layers + units.len() * 32
-            }
-            Answer::Unit(sites) => sites.iter().map(SiteCommit::size).sum(),
-            Answer::Piece(bytes) => bytes.len(),
-            Answer::Sum(parts) => parts.len() * 8,
-            Answer::Keys(a) => a.size(),
-            Answer::KeyPart(keys) => keys.len() * 9,
-            Answer::Group(_) => 16,
-            Answer::Draw(a) => 8 + 8 + 8 + 4 + a.parts.len() * DrawSums::SIZE,
-            Answer::DrawPart(parts) => parts.len() * DrawSums::SIZE,
-        }
-    }
-}
-
 /// A site's commitment: taken from a published unit, or opened under a published unit's root.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitOpening {
@@ -254,13 +226,6 @@ pub struct CommitOpening {
     pub proof: Option<MerkleProof>,
 }
 
-impl CommitOpening {
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.commit.size() + 1 + self.proof.as_ref().map_or(0, MerkleProof::size)
-    }
-}
-
 /// A byte range of an input row of the accused site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InputOpening {
@@ -268,13 +233,6 @@ pub struct InputOpening {
     pub site: CommitOpening,
     /// The bytes.
     pub range: RangeOpening,
-}
-
-impl InputOpening {
-    /// Bytes on the wire.
-    pub fn size(&self) -> usize {
-        self.site.size() + self.range.size()
-    }
 }
 
 /// A whole input row.
@@ -474,45 +432,6 @@ pub enum DrawFault {
     Threshold,
     /// The sampled id's probability.
     Sampled,
-}
-
-impl Accusation {
-    /// Bytes on the wire, with the 32 that name what it rests on.
-    pub fn size(&self) -> usize {
-        let key = |k: &KeyOpening| 4 + k.kv.size() + k.q.size() + k.q_scale.size();
-        33 + match self {
-            Accusation::LinearPart { x, w, .. } => 16 + x.size() + w.size(),
-            Accusation::LinearFinish {
-                x_scales,
-                w_scale,
-                bias,
-                ..
-            } => 12 + x_scales.size() + w_scale.size() + bias.as_ref().map_or(0, TensorOpening::size),
-            Accusation::Key { key: k, .. }
-            | Accusation::MaxNotAttained { key: k, .. }
-            | Accusation::MaxExceeded { key: k, .. } => 12 + key(k),
-            Accusation::UnitNotAttained { key: k, .. } | Accusation::UnitExceeded { key: k, .. } => {
-                13 + key(k)
-            }
-            Accusation::AbsMaxNotAttained { block, .. } | Accusation::AbsMaxExceeded { block, .. } => {
-                13 + block.size()
-            }
-            Accusation::GroupScale { .. } => 12,
-            Accusation::Model(fault) => fault.size(),
-            Accusation::QuantElement { block, .. } => 12 + block.size(),
-            Accusation::GreedyExceeded { sampled, better, .. } => 8 + sampled.size() + better.size(),
-            Accusation::DrawHead { logit, .. } => 9 + logit.size(),
-            Accusation::DrawIds { logits, .. } => 12 + logits.size(),
-            Accusation::Embed { w, w_scale, .. } => 12 + w.size() + w_scale.size(),
-            Accusation::WholeRow { inputs, tensor, .. } => {
-                let rows: usize = inputs
-                    .iter()
-                    .map(|i| i.site.size() + i.data.len() + i.scales.len())
-                    .sum();
-                8 + rows + tensor.as_ref().map_or(0, TensorOpening::size)
-            }
-        }
-    }
 }
 
 /// Scales of an opening's bytes: one.
