@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bitai_contracts::ModelKey;
 use bitai_kernels::{
     Device, DeviceInfo, Hash, ReferenceDevice, Sampler as KernelSampler, Trace, cpu::CpuDevice,
 };
@@ -36,7 +37,10 @@ pub fn engine_failure(error: EngineError) -> Failure {
             context,
         }),
         EngineError::IdOutOfRange { id, vocab, .. } => Failure::Job(JobError::IdOutOfRange { id, vocab }),
-        e @ (EngineError::NotADecoder | EngineError::NotAnEncoder) => Failure::Usage(e.to_string()),
+        e @ (EngineError::NotADecoder
+        | EngineError::NotAnEncoder
+        | EngineError::Bidirectional
+        | EngineError::NoOutput) => Failure::Usage(e.to_string()),
         EngineError::Kernel(e) => Failure::Device(e.to_string()),
     }
 }
@@ -148,9 +152,24 @@ impl Trace for Tail {
     }
 }
 
+/// Refuses a pack whose program neither generates nor embeds.
+pub fn runs(pack: &Pack) -> Result<(), Failure> {
+    Engine::runs(&pack.program()).map_err(|e| Failure::ModelFile {
+        path: pack.path().to_owned(),
+        why: e.to_string(),
+    })
+}
+
+/// Loads a pack onto a device.
+pub fn load(pack: &Pack, device: &dyn Device) -> Result<Engine, Failure> {
+    runs(pack)?;
+    Engine::new(pack, device).map_err(engine_failure)
+}
+
 /// A model on a device.
 pub struct Loaded {
     engine: Engine,
+    spec_version: u32,
     /// The device.
     pub info: DeviceInfo,
 }
@@ -164,9 +183,19 @@ impl Loaded {
     /// Loads a pack onto a device that the caller made.
     pub fn on(pack: &Pack, device: &dyn Device) -> Result<Self, Failure> {
         Ok(Self {
-            engine: Engine::new(pack, device).map_err(engine_failure)?,
+            engine: load(pack, device)?,
+            spec_version: pack.manifest().info.spec_version,
             info: device.info(),
         })
+    }
+
+    /// What the chain knows the model by, if it is registered with its own numbers.
+    pub fn key(&self) -> ModelKey {
+        ModelKey {
+            model_root: self.engine.model_root().into(),
+            spec_version: self.spec_version,
+            shape: self.shape(),
+        }
     }
 
     /// The model's public numbers.

@@ -6,10 +6,12 @@
 
 mod common;
 
-use bitai_kernels::{Device, ReferenceDevice, Sampler, cpu::CpuDevice};
+use std::{io::Cursor, path::Path, sync::Arc};
+
+use bitai_kernels::{Device, Op, Program, ReferenceDevice, Sampler, cpu::CpuDevice};
 use bitai_model::{
     engine::{Engine, EngineError, Event, Request},
-    pack::{Pack, Profile},
+    pack::{Pack, PackWriter, Profile},
     synthetic::{self, Shape},
 };
 use common::{Heard, Shared};
@@ -218,4 +220,57 @@ fn rejects_ids_outside_the_vocabulary() {
         refusal(&[1, 320], 1).to_string(),
         "id 320 at 1 is not below the vocabulary of 320"
     );
+}
+
+/// The same pack with another program.
+fn with_program(pack: &Pack, change: impl FnOnce(&mut Program)) -> Pack {
+    let path = Path::new("changed");
+    let mut writer = PackWriter::new(Cursor::new(Vec::new()), path).unwrap();
+    for (entry, tensor) in pack.manifest().tensors.iter().zip(pack.tensors()) {
+        writer
+            .whole(
+                &entry.name,
+                tensor.dtype,
+                tensor.rows,
+                tensor.cols,
+                (*tensor.bytes).as_ref(),
+            )
+            .unwrap();
+    }
+    let mut program = (*pack.program()).clone();
+    change(&mut program);
+    let info = pack.manifest().info.clone();
+    let (sink, _) = writer.finish(info, program, pack.tokenizer_bytes()).unwrap();
+    Pack::from_bytes(Arc::new(sink.into_inner()), path).unwrap()
+}
+
+#[test]
+fn rejects_a_program_that_samples_but_looks_at_later_tokens() {
+    let pack = synthetic::pack(&Shape::tiny(), 1).unwrap();
+    let bidirectional = with_program(&pack, |p| {
+        for site in &mut p.sites {
+            if let Op::Attention { causal, .. } = &mut site.op {
+                *causal = false;
+            }
+        }
+    });
+    bidirectional.program().validate().unwrap();
+    let e = Engine::new(&bidirectional, &ReferenceDevice)
+        .map(|_| ())
+        .unwrap_err();
+    assert!(matches!(e, EngineError::Bidirectional), "{e}");
+    assert!(
+        e.to_string().contains("causal attention, or as an encoder"),
+        "{e}"
+    );
+    assert!(Engine::new(&with_program(&pack, |_| {}), &ReferenceDevice).is_ok());
+}
+
+#[test]
+fn rejects_a_program_that_puts_nothing_out() {
+    let pack = synthetic::pack(&Shape::tiny(), 1).unwrap();
+    let mute = with_program(&pack, |p| drop(p.sites.pop()));
+    mute.program().validate().unwrap();
+    let e = Engine::new(&mute, &ReferenceDevice).map(|_| ()).unwrap_err();
+    assert!(matches!(e, EngineError::NoOutput), "{e}");
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use alloy_primitives::B256;
 use bitai_kernels::{Device, Program, Runner};
-use bitai_model::{engine::Engine, pack::Pack, synthetic};
+use bitai_model::{pack::Pack, synthetic};
 use bitai_poc::{Header, Transcript};
 use bitai_types::{Job, Sampler, job::SPEC_VERSION};
 pub use measure::{Test, Times};
@@ -19,7 +19,7 @@ use crate::{
     cli::BenchArgs,
     config::Layers,
     datadir::DataDir,
-    engine::{device, engine_failure},
+    engine::{device, engine_failure, load},
     exit::Failure,
     models,
     progress::bar,
@@ -151,7 +151,7 @@ fn measure_all(
 pub fn checksum(pack: &Pack, device: &dyn Device) -> Result<B256, Failure> {
     let program = pack.program();
     let job = job(pack, &program);
-    let mut engine = Engine::new(pack, device).map_err(engine_failure)?;
+    let mut engine = load(pack, device)?;
     let mut transcript = Transcript::new(Header::new(&job, &program));
     engine
         .generate(
