@@ -1,15 +1,8 @@
 //! Error of the attention rules (A1 to A9) against the real softmax of the same int8 queries, keys and values, at 4,096,
-//! 32,768 and 131,072 keys: `cargo run -p bitai-kernels --example attention_error`.
+//! 32,768 and 131,072 keys: `cargo run -p bitai-benches --bin attention_error`.
 //!
 //! Four kinds of heads: *diffuse* (scores spread by half a log2 unit), *peaked* (3 keys above all others), *mixed* (2 keys hold
 //! about half of the mass) and *sink* (one key holds nearly all of it and has a V that is 64 times smaller).
-#![allow(
-    clippy::print_stdout,
-    clippy::unwrap_used,
-    missing_docs,
-    reason = "a measurement for people"
-)]
-
 use bitai_kernels::{
     Scale,
     ops::AttentionParams,
