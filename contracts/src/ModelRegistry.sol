@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {IModelRegistry, Model} from "./interfaces/IModelRegistry.sol";
+import {Ids} from "./libraries/Ids.sol";
 import {ModelId} from "./libraries/ModelId.sol";
 
 /// Models by id, which binds root and numbers, so a job that names one means one thing for ever, whoever owns the line.
@@ -45,6 +46,7 @@ contract ModelRegistry is IModelRegistry {
     ) external payable returns (bytes32 id) {
         require(msg.value == BOND, WrongBond(msg.value, BOND));
         require(modelRoot != 0 && vocab != 0 && context != 0, EmptyModel());
+        require(words <= Ids.MAX_OUTPUTS, Ids.TooManyOutputs(words, Ids.MAX_OUTPUTS));
         uint256 length = bytes(uri).length;
         require(length != 0 && length <= URI_BYTES_MAX, BadUri(length));
         id = ModelId.id(modelRoot, specVersion, vocab, context, words);

@@ -253,6 +253,8 @@ contract WorkerHub is Neurons {
         if (spec.words == 0) _checkGenerating(spec);
         else _checkEmbedding(spec);
         require(count + spec.maxNew <= spec.context, ContextOverflow(count, spec.maxNew, spec.context));
+        // The registry has held the words of a model that embeds to the same.
+        require(spec.maxNew <= Ids.MAX_OUTPUTS, Ids.TooManyOutputs(spec.maxNew, Ids.MAX_OUTPUTS));
         spec.inputIds.checkRange(spec.vocab);
         // Below the context, which has 32 bits.
         // forge-lint: disable-next-line(unsafe-typecast)

@@ -64,6 +64,18 @@ contract JobErrorsTest is Base {
         _refused(s, abi.encodeWithSelector(IWorkerHub.ContextOverflow.selector, 3, type(uint32).max, 64));
     }
 
+    function test_RefusesToGenerateMoreThanATransactionReveals() public {
+        registry.register{value: 1 ether}("long", 0, VOCAB, 131_072, 0, "u", 0);
+        JobSpec memory s = _spec();
+        s.modelRoot = "long";
+        s.context = 131_072;
+        s.maxNew = 98_305;
+        _refused(s, abi.encodeWithSelector(Ids.TooManyOutputs.selector, 98_305, 98_304));
+        s.maxNew = 98_304;
+        vm.prank(payer);
+        hub.infer{value: FEE}(s, 1, 0);
+    }
+
     function test_RefusesIdsOutsideTheVocabulary() public {
         JobSpec memory s = _spec();
         s.inputIds = hex"01000000e8030000";

@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {IModelRegistry, Model} from "../src/interfaces/IModelRegistry.sol";
+import {Ids} from "../src/libraries/Ids.sol";
 import {Base} from "./Base.sol";
 
 /// Owns a model and refuses coins.
@@ -108,6 +109,15 @@ contract ModelRegistryTest is Base {
         registry.register{value: 1 ether}(OTHER, 0, 0, 5, 0, "u", 0);
         _expect(IModelRegistry.EmptyModel.selector);
         registry.register{value: 1 ether}(OTHER, 0, 5, 0, 0, "u", 0);
+    }
+
+    /// No transaction could reveal what it puts out: its neurons would lose collateral at every job.
+    function test_RefusesMoreWordsThanATransactionReveals() public {
+        vm.expectRevert(abi.encodeWithSelector(Ids.TooManyOutputs.selector, 98_305, 98_304));
+        registry.register{value: 1 ether}(OTHER, 0, 5, 5, 98_305, "u", 0);
+        vm.expectRevert(abi.encodeWithSelector(Ids.TooManyOutputs.selector, type(uint32).max, 98_304));
+        registry.register{value: 1 ether}(OTHER, 0, 5, 5, type(uint32).max, "u", 0);
+        registry.register{value: 1 ether}(OTHER, 0, 5, 5, 98_304, "u", 0);
     }
 
     function test_RefusesAUriOfTheWrongLength() public {

@@ -13,6 +13,10 @@ pub const SPEC_VERSION: u32 = 0;
 /// Most stop ids that a job may name.
 pub const STOP_IDS_MAX: usize = 16;
 
+/// Most tokens that a job may ask for, and most words that a model may put out: their four bytes each must fit the one
+/// transaction that reveals them (`MAX_OUTPUTS` of the contracts).
+pub const OUTPUTS_MAX: u32 = 98_304;
+
 /// How tokens are chosen, as the job states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Sampler {
@@ -99,6 +103,12 @@ pub enum JobError {
         max_new: u32,
         /// The model's context.
         context: u32,
+    },
+    /// An answer that no transaction could carry.
+    #[error("max_new is {max_new}; one transaction reveals at most {OUTPUTS_MAX} tokens: ask for less")]
+    TooManyOutputs {
+        /// Tokens asked for.
+        max_new: u32,
     },
     /// An id outside the vocabulary.
     #[error("id {id} is not below the vocabulary of {vocab}")]
@@ -218,6 +228,11 @@ impl Job {
                 input: self.input_ids.len(),
                 max_new: self.max_new,
                 context,
+            });
+        }
+        if self.max_new > OUTPUTS_MAX {
+            return Err(JobError::TooManyOutputs {
+                max_new: self.max_new,
             });
         }
         match self
@@ -399,6 +414,10 @@ mod tests {
             job().check(&model(100, 6)),
             Err(JobError::ContextOverflow { .. })
         ));
+        let long = |max_new| Job { max_new, ..job() }.check(&model(100, 131_072));
+        assert_eq!(long(OUTPUTS_MAX), Ok(()));
+        let max_new = OUTPUTS_MAX + 1;
+        assert_eq!(long(max_new), Err(JobError::TooManyOutputs { max_new }));
         assert_eq!(
             job().check(&model(3, 7)),
             Err(JobError::IdOutOfRange { id: 3, vocab: 3 })

@@ -176,6 +176,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_longest_output_is_the_contracts() {
+        let source = include_str!("../../src/libraries/Ids.sol").replace('_', "");
+        let line = format!(
+            "uint32 internal constant MAXOUTPUTS = {};",
+            bitai_types::job::OUTPUTS_MAX
+        );
+        assert!(source.contains(&line), "{line}");
+    }
+
     fn variants(source: &str, name: &str) -> Vec<String> {
         let body = source.split(&format!("enum {name} {{")).nth(1).unwrap();
         let body = body.split('}').next().unwrap();

@@ -74,7 +74,7 @@ interface IModelRegistry {
     /// @param specVersion tensor spec that runs it
     /// @param vocab token ids are below this
     /// @param context most tokens of a sequence, input and output together
-    /// @param words 0 for a model that generates, else the words that it puts out for a text
+    /// @param words 0 for a model that generates, else the words that it puts out for a text, at most 98,304
     /// @param uri where the pack can be had, 1 to 256 bytes
     /// @param sourceHash BLAKE3 of the file it was imported from
     /// @return id what offers and jobs name it by

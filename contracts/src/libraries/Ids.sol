@@ -4,6 +4,10 @@ pragma solidity ^0.8.37;
 
 /// Checks of lists in calldata.
 library Ids {
+    /// Most ids or words of an answer: their four bytes each must fit the one transaction that reveals them. A node takes
+    /// transactions of up to 394,000 bytes, of which a reveal needs about 400 beside the list.
+    uint32 internal constant MAX_OUTPUTS = 98_304;
+
     /// Thrown when the bytes are no list of little-endian u32 ids (length not a multiple of 4).
     error BadIdBytes(uint256 length);
     /// Thrown when an id is not below the model's vocabulary.
@@ -14,6 +18,8 @@ library Ids {
     error BadEnd(uint256 length, uint32 maxNew);
     /// Thrown when the output of an embedding job is not exactly the model's words, four bytes each.
     error BadWords(uint256 length, uint32 words);
+    /// Thrown when a model puts out, or a job asks for, more words or tokens than one transaction can reveal.
+    error TooManyOutputs(uint32 outputs, uint32 max);
 
     /// Number of ids in `data`.
     function count(bytes calldata data) internal pure returns (uint256) {
