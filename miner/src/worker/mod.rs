@@ -22,7 +22,7 @@ use bitai_contracts::{JobStatus, SlotState};
 use bitai_types::Job;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-pub use compute::{Computed, Computer};
+pub use compute::{Computed, Computer, Undone};
 pub(crate) use setup::unlisted;
 pub use setup::{Settings, prepare};
 
@@ -147,15 +147,28 @@ impl Neuron {
         if !owed || s.height < s.deadline {
             return Ok(());
         }
-        let Some(fault) = self.faults.remove(&job_id) else {
-            return Ok(());
+        let (times, why) = match self.faults.remove(&job_id) {
+            Some(fault) => (fault.times, fault.why),
+            None if self.computing.contains(&job_id) => {
+                (0, "it took longer, or waited for other jobs".into())
+            }
+            None => return Ok(()),
         };
         tracing::error!(
-            job = %job_id, failures = fault.times,
-            "left: not computed before height {}: {}. Part of the collateral is lost and another neuron is drawn",
-            s.deadline, fault.why
+            job = %job_id, failures = times,
+            "left: not computed before height {}: {why}. Part of the collateral is lost and another neuron is drawn",
+            s.deadline
         );
-        self.close(job_id, format!("left: {}", fault.why))
+        self.close(job_id, format!("left: {why}"))
+    }
+
+    /// Hands an order back that no step waits for any more: its time is over, or the job is.
+    fn recall(&self, job_id: U256, model_root: &B256) {
+        if self.computing.contains(&job_id)
+            && let Some(computer) = self.computers.get(model_root)
+        {
+            computer.recall(job_id);
+        }
     }
 
     fn close(&mut self, job_id: U256, why: String) -> Result<(), Failure> {
@@ -167,6 +180,10 @@ impl Neuron {
     /// Orders an answer, once; again after a pause where a device has failed at it.
     fn compute(&mut self, job_id: U256, job: &Job, deadline: u64) -> Result<(), Failure> {
         if self.computing.contains(&job_id) {
+            // It may have been recalled for a moment, by a chain that was undone since.
+            if let Some(computer) = self.computers.get(&job.model_root) {
+                computer.want(job_id);
+            }
             return Ok(());
         }
         if let Some(fault) = self.faults.get(&job_id) {
@@ -199,9 +216,17 @@ impl Neuron {
         let Some(entry) = entry.filter(|e| e.job.hash() == done.job_hash) else {
             return Ok(());
         };
+        let result = match done.result {
+            Ok(transcript) => Ok(transcript),
+            Err(Undone::Failed(failure)) => Err(failure),
+            Err(Undone::Recalled) => {
+                tracing::info!(job = %done.job_id, "not computed: nothing waits for it any more");
+                return Ok(());
+            }
+        };
         let job = &entry.job;
         let shape = self.computers.get(&job.model_root).map(|c| *c.shape());
-        let root = done.result.and_then(|transcript| {
+        let root = result.and_then(|transcript| {
             // The hub would refuse its reveal, and a commitment that is not revealed costs collateral.
             if let Some(shape) = shape {
                 job.check_output(transcript.outputs(), &shape)

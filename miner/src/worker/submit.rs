@@ -110,7 +110,11 @@ impl Neuron {
             deadline: job.deadline,
             disputes: job.openDisputes,
         };
-        match next(standing) {
+        let what = next(standing);
+        if !matches!(what, Next::Commit | Next::Reveal) {
+            self.recall(job_id, &entry.job.model_root);
+        }
+        match what {
             Next::Wait => self.leave_if_too_late(job_id, standing),
             Next::Close(why) => {
                 if standing.slot == SlotState::Paid {
