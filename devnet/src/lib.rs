@@ -235,6 +235,7 @@ impl Devnet {
             models: self.models.iter().map(|m| m.name.clone()).collect(),
             ask: config::Ask::default(),
             stake: Some(deploy::stake_wei()),
+            keep_offers: false,
             device: options.device,
         };
         let signer = Account::named("neuron").signer;

@@ -144,6 +144,7 @@ async fn refusals_have_their_codes(devnet: &Devnet, options: &bitai_devnet::Opti
         models: vec![common::MODEL.into()],
         ask: Default::default(),
         stake: None,
+        keep_offers: false,
         device: options.device,
     };
     let hub = devnet.hub.clone();

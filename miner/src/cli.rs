@@ -44,6 +44,8 @@ pub enum Command {
     Ask(AskArgs),
     /// Put coins behind this neuron
     Stake(StakeArgs),
+    /// Take offers back: no job is drawn for them any more
+    Unserve(UnserveArgs),
     /// Show node, stake, balance and open jobs
     Status(StatusArgs),
     /// Find out why this neuron is not earning
@@ -411,6 +413,9 @@ pub struct RunArgs {
     /// Stake up to this much first, in wei
     #[arg(long)]
     pub stake: Option<U256>,
+    /// Let this key's offers for other models stand: another machine serves them [default: they are withdrawn]
+    #[arg(long, env = "BITAI_KEEP_OFFERS")]
+    pub keep_offers: bool,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,
@@ -464,6 +469,23 @@ pub struct AskArgs {
 pub struct StakeArgs {
     /// Wei to add
     pub amount: U256,
+    /// Which chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Whose key.
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
+/// `unserve`
+#[derive(Debug, Args)]
+pub struct UnserveArgs {
+    /// Models by name, root or id
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub model: Vec<String>,
+    /// Every model that this key offers
+    #[arg(long)]
+    pub all: bool,
     /// Which chain.
     #[command(flatten)]
     pub chain: ChainArgs,

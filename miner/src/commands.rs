@@ -12,7 +12,7 @@ use crate::{
     config::Layers,
     datadir::DataDir,
     exit::Failure,
-    infer, models, selftest, stake, status, verify, wallet, worker,
+    infer, models, offers, selftest, stake, status, verify, wallet, worker,
 };
 
 /// The whole program: parses, resolves, runs, and turns a failure into its words and exit code.
@@ -77,6 +77,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Run(args) => worker::run(&data, &layers, args).await,
         Command::Ask(args) => ask::run(&data, &layers, args).await,
         Command::Stake(args) => stake::run(&data, &layers, args).await,
+        Command::Unserve(args) => offers::run(&data, &layers, args).await,
         Command::Status(args) => status::run(&data, &layers, args).await,
         Command::Doctor(args) => status::doctor(&data, &layers, args).await,
         Command::Bench(args) => bench::run(&data, &layers, args),

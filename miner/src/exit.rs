@@ -20,6 +20,7 @@ Exit codes:
   15  device failed
   16  receipt malformed
   17  the chain does not list the model as the pack is, or has retired it
+  18  an offer stands for a model that is not in the data directory
   20  node unreachable
   21  node is on another chain
   22  contract missing at its address
@@ -77,6 +78,15 @@ pub enum Failure {
         root: B256,
         /// What the registry says, field by field.
         why: String,
+    },
+    /// Offers whose jobs nobody here can answer.
+    #[error(
+        "offered without a pack here: {ids}. Unless another machine with this key answers their jobs, those cost \
+         collateral: bitai-miner unserve ID, or import the model"
+    )]
+    Stray {
+        /// Ids of the registrations.
+        ids: String,
     },
     /// A job that the hub would refuse.
     #[error(transparent)]
@@ -214,6 +224,7 @@ impl Failure {
             Self::Device(_) => 15,
             Self::Receipt { .. } => 16,
             Self::Unlisted { .. } => 17,
+            Self::Stray { .. } => 18,
             Self::Unreachable { .. } => 20,
             Self::ChainId { .. } => 21,
             Self::NoContract { .. } => 22,
@@ -279,6 +290,7 @@ mod tests {
                 root: B256::ZERO,
                 why: String::new(),
             },
+            Failure::Stray { ids: String::new() },
             Failure::Unreachable {
                 url: String::new(),
                 why: String::new(),

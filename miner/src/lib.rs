@@ -18,6 +18,7 @@ pub mod gpu;
 pub mod infer;
 pub mod journal;
 pub mod models;
+pub mod offers;
 pub mod progress;
 pub mod receipt;
 pub mod selftest;

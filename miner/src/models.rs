@@ -123,6 +123,18 @@ pub fn list(data: &DataDir) -> Result<Vec<Result<Listed, Failure>>, Failure> {
 
 /// Finds a model by name or root, or the only one there is, and checks every byte against its root.
 pub fn open(data: &DataDir, named: Option<&str>) -> Result<(Listed, Pack), Failure> {
+    let (name, pack) = find(data, named)?;
+    verify(&pack)?;
+    Ok((listed(name, &pack), pack))
+}
+
+/// A model by name or root, by its manifest alone.
+pub fn named(data: &DataDir, text: &str) -> Result<Listed, Failure> {
+    let (name, pack) = find(data, Some(text))?;
+    Ok(listed(name, &pack))
+}
+
+fn find(data: &DataDir, named: Option<&str>) -> Result<(String, Pack), Failure> {
     let all = files(data)?;
     let missing = |name: &str| Failure::NoModel {
         name: name.to_owned(),
@@ -132,7 +144,7 @@ pub fn open(data: &DataDir, named: Option<&str>) -> Result<(Listed, Pack), Failu
             names => names,
         },
     };
-    let (name, pack) = match named {
+    Ok(match named {
         Some(text) => match (all.iter().find(|(n, _)| n == text), cli::as_root(text)) {
             (Some((name, path)), _) => (name.clone(), Pack::open(path).map_err(pack_failure)?),
             (None, Some(root)) => all
@@ -152,9 +164,7 @@ pub fn open(data: &DataDir, named: Option<&str>) -> Result<(Listed, Pack), Failu
                 )));
             }
         },
-    };
-    verify(&pack)?;
-    Ok((listed(name, &pack), pack))
+    })
 }
 
 /// Opens the model with this root.

@@ -4,7 +4,8 @@ use alloy_primitives::{Address, U256};
 use serde::Serialize;
 
 use crate::{
-    chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, wallet, worker,
+    chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, offers, wallet,
+    worker,
 };
 
 /// A neuron on a chain.
@@ -20,8 +21,10 @@ pub struct Standing {
     pub locked: U256,
     /// Least stake of a neuron that is drawn.
     pub stake_min: U256,
-    /// Models it serves that are also in the data directory.
+    /// Models it offers to serve: the name where the pack is in the data directory, else the id.
     pub serves: Vec<String>,
+    /// Those that are not in the data directory: their jobs are lost, unless another machine answers them.
+    pub strays: Vec<String>,
 }
 
 /// Reads a neuron's standing.
@@ -34,15 +37,12 @@ pub async fn standing(data: &DataDir, hub: &Hub, address: Address) -> Result<Sta
         .params()
         .await
         .map_err(|e| e.into_failure("reading the hub's constants"))?;
-    let mut serves = Vec::new();
-    for model in models::list(data)?.into_iter().flatten() {
-        let offers = hub
-            .offers(&model.key())
-            .await
-            .map_err(|e| e.into_failure("reading offers"))?;
-        if offers.iter().any(|o| o.neuron == address) {
-            serves.push(model.name);
+    let (mut serves, mut strays) = (Vec::new(), Vec::new());
+    for offer in offers::standing(data, hub, address).await? {
+        if offer.name.is_none() {
+            strays.push(offer.id.to_string());
         }
+        serves.push(offer.name.unwrap_or_else(|| offer.id.to_string()));
     }
     Ok(Standing {
         address,
@@ -55,6 +55,7 @@ pub async fn standing(data: &DataDir, hub: &Hub, address: Address) -> Result<Sta
         locked: neuron.locked.to(),
         stake_min: params.minStake.to(),
         serves,
+        strays,
     })
 }
 
@@ -181,6 +182,15 @@ pub async fn doctor(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Resul
             }
             if let Ok(who) = who {
                 let standing = standing(data, &hub, who).await;
+                let strays = standing.as_ref().map_or(Vec::new(), |s| s.strays.clone());
+                if !strays.is_empty() {
+                    say(
+                        "offers",
+                        Err(Failure::Stray {
+                            ids: strays.join(", "),
+                        }),
+                    );
+                }
                 say(
                     "stake",
                     standing.and_then(|s| {

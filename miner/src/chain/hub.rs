@@ -177,8 +177,39 @@ impl Hub {
 
     /// Everyone who serves a model.
     pub async fn offers(&self, model: &ModelKey) -> Result<Vec<Offer>, Refusal> {
-        self.read(self.hub, WorkerHub::offersCall { modelId: model.id() })
+        self.offers_by_id(model.id()).await
+    }
+
+    /// Everyone who serves the model of this id.
+    pub async fn offers_by_id(&self, model_id: B256) -> Result<Vec<Offer>, Refusal> {
+        self.read(self.hub, WorkerHub::offersCall { modelId: model_id })
             .await
+    }
+
+    /// Ids of the models that a neuron offers to serve now, whatever packs it has; the oldest offer first.
+    pub async fn offered(&self, who: Address) -> Result<Vec<B256>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let filter = Filter::new()
+            .address(self.hub)
+            .event_signature(WorkerHub::Served::SIGNATURE_HASH)
+            .topic2(who.into_word());
+        let tip = self.node.height().await?;
+        let mut ids = Vec::new();
+        for log in self.events(filter, 0, tip).await? {
+            if let Some(id) = log.topics().get(1)
+                && !ids.contains(id)
+            {
+                ids.push(*id);
+            }
+        }
+        let mut standing = Vec::new();
+        for id in ids {
+            // The lists decide: an offer may have been withdrawn since, or taken off by anyone.
+            if self.offers_by_id(id).await?.iter().any(|o| o.neuron == who) {
+                standing.push(id);
+            }
+        }
+        Ok(standing)
     }
 
     /// Least fee for a job now, 0 where too few neurons can be drawn.
@@ -196,11 +227,16 @@ impl Hub {
 
     /// The registry's line about a model, or `None` where it is not registered.
     pub async fn model(&self, model: &ModelKey) -> Result<Option<Model>, Refusal> {
+        self.model_by_id(model.id()).await
+    }
+
+    /// The registry's line of this id, or `None` where there is none.
+    pub async fn model_by_id(&self, model_id: B256) -> Result<Option<Model>, Refusal> {
         let Some(registry) = self.registry else {
             return Ok(None);
         };
         match self
-            .read(registry, ModelRegistry::modelCall { modelId: model.id() })
+            .read(registry, ModelRegistry::modelCall { modelId: model_id })
             .await
         {
             Ok(model) => Ok(Some(model)),
@@ -433,6 +469,16 @@ impl Hub {
         };
         self.call_hub(call, U256::ZERO)
     }
+
+    /// Takes the sender's offer for a model back.
+    pub fn unserve(&self, model_id: B256) -> Call {
+        self.call_hub(WorkerHub::unserveCall { modelId: model_id }, U256::ZERO)
+    }
+}
+
+/// Whether a refusal says that the sender offers no such model.
+pub fn is_not_serving(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Said { data: Some(data), .. } if is_error::<WorkerHub::NotServing>(data))
 }
 
 fn is_error<E: alloy::sol_types::SolError>(data: &Bytes) -> bool {

@@ -33,6 +33,7 @@ use crate::{
     datadir::DataDir,
     exit::Failure,
     journal::{Answer, Closed, Journal},
+    offers,
     receipt::Receipt,
     wallet,
 };
@@ -301,6 +302,7 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
         models: args.model.clone(),
         ask: layers.ask(&args.ask),
         stake: args.stake,
+        keep_offers: args.keep_offers,
         device: layers.device(&args.device),
     };
     let interrupted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -310,11 +312,18 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
         flag.store(ctrl_c, std::sync::atomic::Ordering::Relaxed);
     };
     tokio::pin!(stop);
-    let neuron = tokio::select! {
-        neuron = prepare(data, hub, signer, &settings) => neuron?,
-        () = &mut stop => return Err(Failure::Interrupted),
+    let who = signer.address();
+    let work = async {
+        let neuron = tokio::select! {
+            neuron = prepare(data, hub.clone(), signer, &settings) => neuron?,
+            () = &mut stop => return Err(Failure::Interrupted),
+        };
+        neuron.run(stop).await
     };
-    neuron.run(stop).await?;
+    let ended = work.await;
+    // However it ended: what is offered goes on being drawn.
+    offers::remind(&hub, who).await;
+    ended?;
     tracing::info!("stopped; what is under way is in the journal");
     if interrupted.load(std::sync::atomic::Ordering::Relaxed) {
         Err(Failure::Interrupted)

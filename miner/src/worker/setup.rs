@@ -16,7 +16,7 @@ use crate::{
     exit::Failure,
     journal::Journal,
     models::{self, Listed},
-    stake,
+    offers, stake,
 };
 
 /// How a neuron is to work.
@@ -28,11 +28,14 @@ pub struct Settings {
     pub ask: Ask,
     /// Stake up to this much first, in wei.
     pub stake: Option<U256>,
+    /// Whether offers for models that are not among these stay, since another machine serves them with this key.
+    pub keep_offers: bool,
     /// Where to compute.
     pub device: config::Device,
 }
 
-/// Makes everything ready: refuses a stake that is too small, loads the models, offers to serve them.
+/// Makes everything ready: takes back offers for models that are not served, refuses a stake that is too small, loads
+/// the models, offers to serve them.
 pub async fn prepare(
     data: &DataDir,
     hub: Hub,
@@ -44,6 +47,10 @@ pub async fn prepare(
     // First, so that a second neuron on this journal ends before it spends anything.
     let journal = Journal::open(&data.journal(), hub.node().chain_id(), hub.address(), me)?;
     let served = choose(data, &hub, &settings.models).await?;
+    if !settings.keep_offers {
+        let ids: Vec<_> = served.iter().map(|m| m.key().id()).collect();
+        offers::withdraw_all_but(data, &hub, &sender, &ids).await?;
+    }
     let collateral_max = ensure_stake(&hub, &sender, &journal, settings.stake).await?;
     let device = engine::device(settings.device)?;
     let (done, results) = tokio::sync::mpsc::unbounded_channel();

@@ -1,0 +1,118 @@
+//! Models on the chain as their owners use them: offered, and taken back before a job is drawn that nobody
+//! answers.
+
+// A helper that unwraps says the same as a test that does.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::process::{Command, Output};
+
+use bitai_devnet::{Devnet, Options, accounts::Account, deploy::stake_wei};
+use bitai_miner::{config::Ask, wallet, worker};
+use bitai_model::synthetic::encoder;
+use common::{MODEL, options};
+
+/// Name of the encoder.
+const ENCODER: &str = "enc";
+
+/// A devnet without a neuron that lists both models.
+async fn devnet(dir: &std::path::Path) -> (Options, Devnet) {
+    let mut options = options(dir, false);
+    let path = options.data.models().join(format!("{ENCODER}.pack"));
+    encoder::write(&path, &encoder::tiny(), 7).unwrap();
+    options.models.push(ENCODER.into());
+    let devnet = Devnet::start(&options).await.unwrap();
+    (options, devnet)
+}
+
+/// Gives bob a keystore in the data directory.
+fn keystore(options: &Options) {
+    std::fs::write(options.data.root().join("password"), "sesame").unwrap();
+    wallet::store(&options.data, "bob", &Account::named("bob").signer, "sesame").unwrap();
+}
+
+/// The miner as bob types it: exit code, what it printed, what it logged.
+fn bob(dir: &std::path::Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_bitai-devnet"))
+        .arg("miner")
+        .args(args)
+        .env("BITAI_DATA_DIR", dir)
+        .env("BITAI_KEYSTORE", "bob")
+        .env("BITAI_PASSWORD_FILE", dir.join("password"))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    (status.code(), text(&stdout), text(&stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, devnet) = devnet(dir.path()).await;
+    let hub = &devnet.hub;
+    let account = Account::named("bob");
+    let ids: Vec<_> = devnet.models.iter().map(|m| m.key().id()).collect();
+    // What it offers after it has got ready to serve these models.
+    let serve = async |models: &[&str], keep_offers| {
+        let settings = worker::Settings {
+            models: models.iter().map(|m| (*m).into()).collect(),
+            ask: Ask::default(),
+            stake: Some(stake_wei()),
+            keep_offers,
+            device: options.device,
+        };
+        worker::prepare(&options.data, hub.clone(), account.signer.clone(), &settings)
+            .await
+            .unwrap();
+        hub.offered(account.address()).await.unwrap()
+    };
+    assert_eq!(serve(&[MODEL, ENCODER], false).await, ids);
+    assert_eq!(serve(&[MODEL], true).await, ids, "as it was told");
+    assert_eq!(serve(&[MODEL], false).await, ids[..1]);
+    assert!(
+        hub.offers_by_id(ids[1]).await.unwrap().is_empty(),
+        "nobody is drawn for it"
+    );
+    assert_eq!(serve(&[MODEL, ENCODER], false).await, ids, "and back");
+
+    // The owner, by hand; one pack is gone.
+    keystore(&options);
+    std::fs::remove_file(options.data.models().join(format!("{ENCODER}.pack"))).unwrap();
+    let encoder = ids[1].to_string();
+    let (code, out, _) = bob(dir.path(), &["doctor"]);
+    assert!(
+        out.contains(&format!("FAIL  offers: offered without a pack here: {encoder}")),
+        "{out}"
+    );
+    assert_eq!(code, Some(18), "{out}");
+    assert_eq!(bob(dir.path(), &["unserve"]).0, Some(2), "which ones?");
+    assert_eq!(
+        bob(dir.path(), &["unserve", ENCODER]).0,
+        Some(12),
+        "no such name here"
+    );
+    let root = devnet.models[1].model_root.to_string();
+    let (code, out, err) = bob(dir.path(), &["unserve", &root]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains(&format!("withdrawn    {encoder}")), "{out}");
+    assert!(
+        out.contains("offers 1 models") && !out.contains("open jobs"),
+        "{out}"
+    );
+    let (code, out, _) = bob(dir.path(), &["unserve", &encoder]);
+    assert_eq!(code, Some(0), "what is wanted is so");
+    assert!(out.contains(&format!("not offered  {encoder}")), "{out}");
+    let (code, out, err) = bob(dir.path(), &["unserve", "--all"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        out.contains(&format!("withdrawn    {MODEL} (")) && out.contains("offers 0 models"),
+        "{out}"
+    );
+    assert!(hub.offered(account.address()).await.unwrap().is_empty());
+    devnet.stop().await.unwrap();
+}
