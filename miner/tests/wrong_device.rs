@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bitai_kernels::{
-    Device, Op, ReferenceDevice,
+    Device, Op, ReferenceDevice, Site,
     reference::ReferenceOps,
     testing::{Fault, FaultyDevice},
 };
@@ -15,8 +15,9 @@ use bitai_miner::{
     verify::{self, Claim, locate::Side},
 };
 use bitai_model::{
+    arch::encoder::EncoderShape,
     pack::Pack,
-    synthetic::{self, Shape},
+    synthetic::{self, Shape, encoder},
 };
 use bitai_poc::{
     Header,
@@ -245,4 +246,49 @@ fn a_part_is_compared_alone_and_says_what_it_compared() {
         2,
         "positions 0 to 14"
     );
+}
+
+/// Of an encoder whose last layer is no checkpoint only the words tell; the token is found by the rows that are pooled.
+#[test]
+fn a_wrong_integer_behind_an_encoders_last_checkpoint_is_named() {
+    let deep = EncoderShape {
+        layers: 17,
+        ..encoder::tiny()
+    };
+    let pack = encoder::pack(&deep, 7).unwrap();
+    let program = pack.program();
+    let adds = |(_, s): &(u32, &Site)| s.layer == Some(16) && matches!(s.op, Op::Add);
+    // The residual before the last norm of the last layer.
+    let (site, _) = (0..program.sites.len() as u32)
+        .zip(&program.sites)
+        .rev()
+        .find(adds)
+        .unwrap();
+    let job = Job::embedding(pack.root().into(), vec![2, 4, 5, 6, 3]);
+    let fault = |element| Fault {
+        site,
+        position: 1,
+        element,
+    };
+    let mut honest = Loaded::on(&pack, &ReferenceDevice).unwrap();
+    let here = Side {
+        pack: &pack,
+        device: &ReferenceDevice,
+    };
+    // One unit may be rounded away on its way to the words.
+    let place = (0..64).find_map(|element| {
+        let wrong = FaultyDevice::new(ReferenceOps, fault(element));
+        let claim = claim(&pack, &wrong, &job);
+        let there = Side {
+            pack: &pack,
+            device: &wrong,
+        };
+        let found = verify::check_against(&mut honest, here, there, "wrong", &claim).unwrap();
+        let place = found.against.unwrap().place;
+        assert_eq!(found.ok, place.is_none(), "{}", found.finding);
+        place.map(|place| (place, element))
+    });
+    let (place, element) = place.unwrap();
+    assert_eq!((place.token, place.layer), (1, Some(16)), "{place}");
+    assert_eq!((place.site, place.index), (site, element), "{place}");
 }

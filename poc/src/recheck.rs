@@ -294,6 +294,38 @@ pub fn locate(
     Ok(Some(closer.unwrap_or(first)))
 }
 
+/// The token whose rows hold the first wrong integer, each side regenerating what it takes to tell. Where all layers of
+/// an encoder are equal and its words are not, a row behind the last committed one may be wrong at any token; all that
+/// the words read of a token is the row that is pooled, and what reads those stands at the last position. `None` where
+/// a layer's rows are equal when they are regenerated.
+pub fn token_of(
+    parted: Divergence,
+    my_rows: &mut dyn Regenerate,
+    their_rows: &mut dyn Regenerate,
+) -> Result<Option<u32>, DisputeError> {
+    Ok(match parted {
+        Divergence::Token { pos, .. } => Some(pos),
+        Divergence::Layer {
+            row: Some((pos, _)), ..
+        } => Some(pos),
+        Divergence::Layer { layer, row: None } => {
+            match first_token(layer, &my_rows.layer(layer)?, &their_rows.layer(layer)?) {
+                Some(Divergence::Layer {
+                    row: Some((pos, _)), ..
+                }) => Some(pos),
+                _ => None,
+            }
+        }
+        Divergence::Word { .. } => {
+            let (mine, theirs) = (my_rows.pooled()?, their_rows.pooled()?);
+            let mut rows = (0u32..).zip(mine.iter().zip(&theirs));
+            let differs = rows.find(|(_, (a, b))| a != b).map(|(pos, _)| pos);
+            let last = u32::try_from(mine.len().saturating_sub(1)).unwrap_or(u32::MAX);
+            Some(differs.unwrap_or(last))
+        }
+    })
+}
+
 /// The site that made a token's first wrong integer: the first in program order whose rows differ. At the first
 /// token that differs all its inputs agree, cached rows of earlier tokens included.
 pub fn first_site(mine: &TokenRows, theirs: &TokenRows) -> Option<SiteId> {

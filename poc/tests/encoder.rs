@@ -12,6 +12,7 @@ use bitai_kernels::{
     testing::{Fault, FaultyDevice},
 };
 use bitai_model::{
+    arch::encoder::EncoderShape,
     engine::Engine,
     pack::Pack,
     synthetic::encoder::{pack, tiny},
@@ -20,7 +21,7 @@ use bitai_poc::{
     DecodeError, Divergence, Header, TraceRoot, Transcript, TranscriptError, Verdict,
     dispute::{Regenerate, RunnerRegen},
     header::{layer_node, words_node},
-    recheck::{Row, compare, first_site, locate},
+    recheck::{Row, compare, first_difference, first_site, locate, token_of},
 };
 use bitai_types::Job;
 use proptest::prelude::*;
@@ -292,6 +293,49 @@ fn one_wrong_integer_anywhere_is_named_by_layer_token_and_site() {
         "add",
         "emit",
     ] {
+        assert!(named.contains(op), "{op} is not among {named:?}");
+    }
+}
+
+/// Behind the last committed row stands half a layer of every token, and only the words depend on it.
+#[test]
+fn a_wrong_integer_behind_the_last_checkpoint_is_named_by_its_token_and_site() {
+    let deep = EncoderShape { layers: 18, ..tiny() };
+    let pack = pack(&deep, 1).unwrap();
+    let (program, mine) = (pack.program(), run(&pack, &ReferenceDevice));
+    assert_eq!(program.checkpoints(), [15], "the last layer is none");
+    let mut my_rows = rows(&pack, &ReferenceDevice);
+    let mut named = BTreeSet::new();
+    for (site, s) in (0u32..).zip(&program.sites) {
+        let names_itself = matches!(s.op, Op::KvAppend { .. } | Op::Out);
+        let behind = s.layer.is_none() && site > program.sites.len() as u32 / 2;
+        if names_itself || !(behind || s.layer == Some(17)) {
+            continue;
+        }
+        let pos = if behind { 6 } else { 2 };
+        for element in 0..24 {
+            let fault = Fault {
+                site,
+                position: pos,
+                element,
+            };
+            let wrong = FaultyDevice::new(ReferenceOps, fault);
+            let theirs = run(&pack, &wrong);
+            let Some(parted) = first_difference(&mine, &theirs) else {
+                continue;
+            };
+            let mut their_rows = rows(&pack, &wrong);
+            let token = token_of(parted, &mut my_rows, &mut their_rows).unwrap();
+            assert_eq!(token, Some(pos), "{fault:?}: {parted}");
+            let (a, b) = (my_rows.token(pos).unwrap(), their_rows.token(pos).unwrap());
+            assert_eq!(first_site(&a, &b), Some(site), "{fault:?}");
+            if matches!(parted, Divergence::Word { .. }) && !behind {
+                named.insert(s.op.name());
+            }
+            break;
+        }
+    }
+    for op in ["quant", "attention", "linear", "add", "layer_norm", "act"] {
         assert!(named.contains(op), "{op} is not among {named:?}");
     }
 }

@@ -11,7 +11,7 @@ use bitai_model::pack::Pack;
 use bitai_poc::{
     Divergence,
     dispute::{DisputeError, Regenerate, RunnerRegen, TokenRows, inner::SiteRow},
-    recheck::first_token,
+    recheck::token_of,
 };
 use bitai_types::Job;
 use serde::Serialize;
@@ -91,20 +91,8 @@ pub fn first_site(
     };
     let failed = |e: DisputeError| Failure::Device(format!("computing the rows again: {e}"));
     let (mut here_rows, mut there_rows) = (rows(here)?, rows(there)?);
-    let token = match parted {
-        Divergence::Token { pos, .. } => pos,
-        Divergence::Layer { layer, .. } => {
-            let mine = here_rows.layer(layer).map_err(failed)?;
-            let theirs = there_rows.layer(layer).map_err(failed)?;
-            match first_token(layer, &mine, &theirs) {
-                Some(Divergence::Layer {
-                    row: Some((pos, _)), ..
-                }) => pos,
-                _ => return Ok(None),
-            }
-        }
-        // What lies behind the layers stands at the last position.
-        Divergence::Word { .. } => u32::try_from(job.input_ids.len().saturating_sub(1)).unwrap_or(u32::MAX),
+    let Some(token) = token_of(parted, &mut here_rows, &mut there_rows).map_err(failed)? else {
+        return Ok(None);
     };
     let mine = here_rows.token(token).map_err(failed)?;
     let theirs = there_rows.token(token).map_err(failed)?;

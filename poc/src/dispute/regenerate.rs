@@ -1,10 +1,10 @@
 //! Regenerating a token's inner rows: nobody stores them while mining; whoever is asked runs the tokens again
 //! under a probe.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bitai_kernels::{
-    KernelError, Op, Probe, Program, Runner, Sampler, SeqStep, SiteRows,
+    Hash, KernelError, Op, Probe, Program, Runner, Sampler, SeqStep, SiteRows,
     num::Scale,
     program::SiteId,
     program_check::{Shape, shapes},
@@ -96,6 +96,14 @@ pub trait Regenerate {
             "layer {layer}: this side regenerates tokens, not layers"
         )))
     }
+
+    /// Of an encoder: the hash of the row of every position that it pools; no layer need commit to these. Whoever
+    /// regenerates single tokens only refuses.
+    fn pooled(&mut self) -> Result<Vec<Hash>, DisputeError> {
+        Err(DisputeError::Setup(
+            "the pooled rows: this side regenerates tokens, not texts".into(),
+        ))
+    }
 }
 
 /// Regenerates with any backend: prompt and output once more as one prefill, under a probe; an encoder's prompt whole.
@@ -108,6 +116,7 @@ pub struct RunnerRegen {
     kv: HashMap<(u32, u32), Vec<u8>>,
     kv_until: u32,
     outs: HashMap<(u32, u32), [u8; 32]>,
+    pooled: BTreeMap<u32, Hash>,
 }
 
 impl RunnerRegen {
@@ -122,7 +131,18 @@ impl RunnerRegen {
             kv: HashMap::new(),
             kv_until: 0,
             outs: HashMap::new(),
+            pooled: BTreeMap::new(),
         }
+    }
+
+    /// Has run every position; gives the last one.
+    fn run_all(&mut self) -> Result<u32, DisputeError> {
+        let last = self.ids.len().saturating_sub(1);
+        let last = u32::try_from(last).unwrap_or(u32::MAX);
+        if self.kv_until <= last {
+            self.run(last)?;
+        }
+        Ok(last)
     }
 
     /// Runs positions `0 ..= pos` (an encoder: all) and keeps the rows of `pos`, every KV row and every out row's hash.
@@ -145,6 +165,8 @@ impl RunnerRegen {
             rows: vec![None; program.sites.len()],
             kv: HashMap::new(),
             outs: HashMap::new(),
+            pools: pool_input(&program),
+            pooled: BTreeMap::new(),
             shapes: &shapes,
             program: &program,
         };
@@ -158,7 +180,14 @@ impl RunnerRegen {
         let done = self.runner.step(&[step], Some(&mut probe));
         self.runner.close(seq);
         done.map_err(failed)?;
-        let Keep { rows, kv, outs, .. } = probe;
+        let Keep {
+            rows,
+            kv,
+            outs,
+            pooled,
+            ..
+        } = probe;
+        self.pooled = pooled;
         self.kv.extend(kv);
         self.outs.extend(outs);
         self.kv_until = self.kv_until.max(count);
@@ -189,11 +218,7 @@ impl Regenerate for RunnerRegen {
     }
 
     fn layer(&mut self, layer: u32) -> Result<Vec<LayerRows>, DisputeError> {
-        let last = self.ids.len().saturating_sub(1);
-        let last = u32::try_from(last).unwrap_or(u32::MAX);
-        if self.kv_until <= last {
-            self.run(last)?;
-        }
+        let last = self.run_all()?;
         let commits = self.runner.program().checkpoints().contains(&layer);
         (0..=last)
             .map(|pos| {
@@ -206,11 +231,24 @@ impl Regenerate for RunnerRegen {
             })
             .collect()
     }
+
+    fn pooled(&mut self) -> Result<Vec<Hash>, DisputeError> {
+        self.run_all()?;
+        Ok(self.pooled.values().copied().collect())
+    }
 }
 
-/// The probe: all rows of one position, the KV rows of all.
+/// The site whose rows an encoder pools.
+fn pool_input(program: &Program) -> Option<SiteId> {
+    let pool = program.sites.iter().find(|s| matches!(s.op, Op::Pool { .. }))?;
+    pool.inputs.first().copied()
+}
+
+/// The probe: all rows of one position, the KV rows of all, and hashes of those that are pooled.
 struct Keep<'a> {
     pos: u32,
+    pools: Option<SiteId>,
+    pooled: BTreeMap<u32, Hash>,
     rows: Vec<Option<SiteRow>>,
     kv: HashMap<(u32, u32), Vec<u8>>,
     outs: HashMap<(u32, u32), [u8; 32]>,
@@ -288,11 +326,15 @@ impl Probe for Keep<'_> {
         };
         let (layer, is_out) = (s.layer, s.op == Op::Out);
         let caches = self.shapes.get(site as usize) == Some(&Shape::Kv);
+        let pools = self.pools == Some(site);
         for (pos, i) in (first..).zip(0..count) {
-            if !caches && !is_out && pos != self.pos {
+            if !caches && !is_out && !pools && pos != self.pos {
                 continue;
             }
             let row = self.row(site, rows, i);
+            if pools && let Some(SiteCommit::Acts(hash)) = row.as_ref().map(SiteRow::commit) {
+                self.pooled.insert(pos, hash);
+            }
             match (&row, layer) {
                 (Some(SiteRow::Kv(bytes)), Some(layer)) => {
                     self.kv.insert((pos, layer), bytes.clone());
