@@ -1,11 +1,10 @@
 //! Contracts and model of a devnet: deployed once, found again after a restart.
 
-use alloy::sol_types::SolCall;
 use alloy_primitives::{Address, TxKind, U256, Uint};
-use bitai_contracts::{ModelRegistry, Params, hub_init_code, registry_init_code};
+use bitai_contracts::{Params, hub_init_code, registry_init_code};
 use bitai_miner::{
     Failure,
-    chain::{Hub, Node, Sender, send::Call},
+    chain::{Hub, Node, Sender, registry, send::Call},
     models::Listed,
 };
 
@@ -106,12 +105,7 @@ pub async fn contracts(deployer: &Sender) -> Result<Contracts, Failure> {
 }
 
 /// Registers a model unless the registry has it.
-pub async fn register(
-    deployer: &Sender,
-    hub: &Hub,
-    registry: Address,
-    model: &Listed,
-) -> Result<(), Failure> {
+pub async fn register(deployer: &Sender, hub: &Hub, at: Address, model: &Listed) -> Result<(), Failure> {
     if hub
         .model(&model.key())
         .await
@@ -120,20 +114,8 @@ pub async fn register(
     {
         return Ok(());
     }
-    let call = ModelRegistry::registerCall {
-        modelRoot: model.model_root,
-        specVersion: model.spec_version,
-        vocab: model.shape.vocab,
-        context: model.shape.context,
-        words: model.shape.words,
-        uri: format!("bitai:{}", model.name),
-        sourceHash: model.source_hash,
-    };
-    let call = Call {
-        to: TxKind::Call(registry),
-        data: call.abi_encode().into(),
-        value: bond(),
-    };
+    let uri = format!("bitai:{}", model.name);
+    let call = registry::register(at, &model.key(), &uri, model.source_hash, bond());
     let sent = deployer.execute(&call, "registering the model", TIMEOUT).await;
     sent.map_err(|e| match e {
         // Whatever today's registry refuses has a name; contracts of another version revert without one.
@@ -147,4 +129,50 @@ pub async fn register(
         other => other,
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use alloy::{
+        consensus::{SignableTransaction, TxEip1559, TxEnvelope},
+        eips::eip2718::Encodable2718,
+        signers::SignerSync,
+        sol_types::SolCall,
+    };
+    use alloy_primitives::B256;
+    use bitai_contracts::WorkerHub;
+    use bitai_node::mempool::MAX_TX_BYTES;
+    use bitai_types::job::OUTPUTS_MAX;
+
+    use super::*;
+    use crate::accounts::Account;
+
+    /// Contracts and node know nothing of each other's limits; only here both are at hand.
+    #[test]
+    fn the_longest_answer_fits_one_transaction() {
+        let call = WorkerHub::revealCall {
+            jobId: U256::MAX,
+            salt: B256::repeat_byte(255),
+            traceRoot: B256::repeat_byte(255),
+            outputIds: vec![255; 4 * OUTPUTS_MAX as usize].into(),
+        };
+        let tx = TxEip1559 {
+            chain_id: u64::MAX,
+            nonce: u64::MAX,
+            gas_limit: u64::MAX,
+            max_fee_per_gas: u128::MAX,
+            max_priority_fee_per_gas: u128::MAX,
+            to: TxKind::Call(Address::repeat_byte(255)),
+            value: U256::ZERO,
+            access_list: Default::default(),
+            input: call.abi_encode().into(),
+        };
+        let signer = Account::named("neuron").signer;
+        let signature = signer.sign_hash_sync(&tx.signature_hash()).unwrap();
+        let bytes = TxEnvelope::from(tx.into_signed(signature)).encoded_2718().len();
+        assert!(bytes <= MAX_TX_BYTES, "{bytes} of {MAX_TX_BYTES}");
+        assert!(bytes + 1_000 > MAX_TX_BYTES, "{bytes}: more would fit");
+    }
 }

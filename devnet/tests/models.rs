@@ -1,4 +1,4 @@
-//! Models on the chain as their owners use them: offered, and taken back before a job is drawn that nobody
+//! Models on the chain as their owners use them: registered, offered, and taken back before a job is drawn that nobody
 //! answers.
 
 // A helper that unwraps says the same as a test that does.
@@ -9,7 +9,7 @@ mod common;
 use std::process::{Command, Output};
 
 use bitai_devnet::{Devnet, Options, accounts::Account, deploy::stake_wei};
-use bitai_miner::{config::Ask, wallet, worker};
+use bitai_miner::{config::Ask, models, wallet, worker};
 use bitai_model::synthetic::encoder;
 use common::{MODEL, options};
 
@@ -114,5 +114,64 @@ async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
         "{out}"
     );
     assert!(hub.offered(account.address()).await.unwrap().is_empty());
+    devnet.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_is_registered_by_its_owner_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path(), false);
+    let devnet = Devnet::start(&options).await.unwrap();
+    keystore(&options);
+    let file = dir.path().join("Elsewhere.pack");
+    encoder::write(&file, &encoder::tiny(), 9).unwrap();
+    let (model, _) = models::open_at(&options.data, file.to_str().unwrap()).unwrap();
+    let id = model.key().id().to_string();
+    let register = |uri: &str, more: &[&str]| {
+        let pack = file.to_str().unwrap();
+        let args = ["models", "register", "--pack", pack, "--uri", uri];
+        bob(dir.path(), &[&args[..], more].concat())
+    };
+    let uri = "https://example.org/Elsewhere.pack";
+    // Without a node there is only the dry run.
+    let nowhere = ["--node", "http://127.0.0.1:9"];
+    assert_eq!(register(uri, &nowhere).0, Some(20));
+    let (code, out, err) = register(uri, &[&nowhere[..], &["--dry-run"]].concat());
+    assert_eq!(code, Some(0), "{err}");
+    for line in [
+        format!("model id     {id}"),
+        format!("model root   {:#x}", model.model_root),
+        "vocabulary   12".into(),
+        "context      24".into(),
+        "words        64: it embeds".into(),
+        format!("uri          {uri}"),
+        "nothing was sent".into(),
+    ] {
+        assert!(out.contains(&line), "{line} is not in {out}");
+    }
+    assert!(devnet.hub.model(&model.key()).await.unwrap().is_none());
+
+    let (code, out, err) = register(uri, &[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("registered   transaction 0x"), "{out}");
+    let line = devnet.hub.model(&model.key()).await.unwrap().unwrap();
+    assert_eq!(
+        (line.owner, line.uri.as_str()),
+        (Account::named("bob").address(), uri)
+    );
+    assert_eq!(line.sourceHash, model.source_hash);
+    let (code, out, _) = register("another", &[]);
+    assert_eq!(code, Some(0), "what is wanted is so");
+    assert!(
+        out.contains("registered already by 0x") && out.contains(uri),
+        "{out}"
+    );
+
+    let (code, _, err) = register(&"x".repeat(257), &[]);
+    assert_eq!(code, Some(2));
+    assert!(err.contains("--uri has 257 bytes"), "{err}");
+    assert_eq!(register("", &[]).0, Some(2));
+    let absent = ["models", "register", "--pack", "absent", "--uri", "u"];
+    assert_eq!(bob(dir.path(), &absent).0, Some(12));
     devnet.stop().await.unwrap();
 }

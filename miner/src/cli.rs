@@ -28,7 +28,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Import, list and show models
+    /// Import, list, show and register models
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Run a model on this machine and write a receipt that anyone can verify
@@ -82,6 +82,8 @@ pub enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Register a model on the chain, so that jobs can name it; costs a bond
+    Register(RegisterArgs),
     /// Show a model: root, sizes, settings; checks every byte against the root
     Show {
         /// Name or model root
@@ -90,6 +92,26 @@ pub enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `models register`
+#[derive(Debug, Args)]
+pub struct RegisterArgs {
+    /// The model: its name or root here, or a pack file
+    #[arg(long)]
+    pub pack: String,
+    /// Where others can get the pack, 1 to 256 bytes
+    #[arg(long)]
+    pub uri: String,
+    /// Print the model's id and the numbers that would be registered, and send nothing; needs no node
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Which chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Whose key pays the bond.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// Per-site numeric settings of an import.

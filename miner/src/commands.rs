@@ -12,7 +12,7 @@ use crate::{
     config::Layers,
     datadir::DataDir,
     exit::Failure,
-    infer, models, offers, selftest, stake, status, verify, wallet, worker,
+    infer, models, offers, registration, selftest, stake, status, verify, wallet, worker,
 };
 
 /// The whole program: parses, resolves, runs, and turns a failure into its words and exit code.
@@ -70,6 +70,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
     let data = DataDir::resolve(cli.data_dir.clone())?;
     let layers = Layers::read(&data)?;
     match &cli.command {
+        Command::Models(ModelsCommand::Register(args)) => registration::run(&data, &layers, args).await,
         Command::Models(command) => run_models(&data, command),
         Command::Infer(args) => infer::run(&data, &layers, args),
         Command::Verify(args) => verify::run(&data, &layers, args).await,
@@ -130,6 +131,8 @@ fn run_models(data: &DataDir, command: &ModelsCommand) -> Result<(), Failure> {
             }
             return damaged.map_or(Ok(()), Err);
         }
+        // It needs the chain: `run` has seen to it.
+        ModelsCommand::Register(_) => {}
         ModelsCommand::Show { name, json } => {
             let (model, _pack) = models::open(data, Some(name))?;
             if *json {

@@ -21,6 +21,7 @@ pub mod models;
 pub mod offers;
 pub mod progress;
 pub mod receipt;
+pub mod registration;
 pub mod selftest;
 pub mod stake;
 pub mod status;

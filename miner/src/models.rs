@@ -128,6 +128,17 @@ pub fn open(data: &DataDir, named: Option<&str>) -> Result<(Listed, Pack), Failu
     Ok((listed(name, &pack), pack))
 }
 
+/// A pack by its file, else by its name or root in the data directory; every byte checked.
+pub fn open_at(data: &DataDir, text: &str) -> Result<(Listed, Pack), Failure> {
+    let path = Path::new(text);
+    if !path.is_file() {
+        return open(data, Some(text));
+    }
+    let pack = Pack::open(path).map_err(pack_failure)?;
+    verify(&pack)?;
+    Ok((listed(name_of(path), &pack), pack))
+}
+
 /// A model by name or root, by its manifest alone.
 pub fn named(data: &DataDir, text: &str) -> Result<Listed, Failure> {
     let (name, pack) = find(data, Some(text))?;

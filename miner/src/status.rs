@@ -4,8 +4,8 @@ use alloy_primitives::{Address, U256};
 use serde::Serialize;
 
 use crate::{
-    chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, offers, wallet,
-    worker,
+    chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, offers,
+    registration, wallet,
 };
 
 /// A neuron on a chain.
@@ -159,7 +159,7 @@ pub async fn doctor(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Resul
             say("node", Ok(words));
             let (mut lists, mut refused) = (false, Vec::new());
             for model in &healthy {
-                match worker::unlisted(&hub, &model.key()).await? {
+                match registration::unlisted(&hub, &model.key()).await? {
                     None => {
                         lists = true;
                         say("registry", Ok(format!("lists {}", model.name)));

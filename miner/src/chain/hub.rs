@@ -5,10 +5,10 @@ use std::sync::Arc;
 use alloy::rpc::types::{Filter, Log, TransactionRequest};
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 use bitai_contracts::{
-    Job as HubJob, JobStatus, Model, ModelKey, ModelRegistry, Neuron, Offer, Params, Slot, SlotState,
-    WorkerHub, explain_revert, job_from_spec, spec_from_job,
+    Job as HubJob, JobStatus, ModelKey, Neuron, Offer, Params, Slot, SlotState, WorkerHub, explain_revert,
+    job_from_spec, spec_from_job,
 };
-use bitai_types::{Job, ModelShape};
+use bitai_types::Job;
 
 use super::{
     node::{Node, Refusal},
@@ -73,7 +73,7 @@ pub struct Flow {
 pub struct Hub {
     node: Arc<Node>,
     hub: Address,
-    registry: Option<Address>,
+    pub(super) registry: Option<Address>,
 }
 
 impl Hub {
@@ -116,7 +116,11 @@ impl Hub {
         self.hub
     }
 
-    async fn read<C: alloy::sol_types::SolCall>(&self, to: Address, call: C) -> Result<C::Return, Refusal> {
+    pub(super) async fn read<C: alloy::sol_types::SolCall>(
+        &self,
+        to: Address,
+        call: C,
+    ) -> Result<C::Return, Refusal> {
         let request = TransactionRequest {
             to: Some(TxKind::Call(to)),
             input: Bytes::from(call.abi_encode()).into(),
@@ -225,64 +229,7 @@ impl Hub {
         self.read(self.hub, call).await
     }
 
-    /// The registry's line about a model, or `None` where it is not registered.
-    pub async fn model(&self, model: &ModelKey) -> Result<Option<Model>, Refusal> {
-        self.model_by_id(model.id()).await
-    }
-
-    /// The registry's line of this id, or `None` where there is none.
-    pub async fn model_by_id(&self, model_id: B256) -> Result<Option<Model>, Refusal> {
-        let Some(registry) = self.registry else {
-            return Ok(None);
-        };
-        match self
-            .read(registry, ModelRegistry::modelCall { modelId: model_id })
-            .await
-        {
-            Ok(model) => Ok(Some(model)),
-            Err(Refusal::Said { data: Some(data), .. }) if is_error::<ModelRegistry::UnknownModel>(&data) => {
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Everything that was ever registered for a pack's root, whatever the numbers; newest last.
-    pub async fn registrations(&self, model_root: B256) -> Result<Vec<ModelKey>, Refusal> {
-        use alloy::sol_types::SolEvent;
-        let Some(registry) = self.registry else {
-            return Ok(Vec::new());
-        };
-        let filter = Filter::new()
-            .address(registry)
-            .event_signature(ModelRegistry::ModelRegistered::SIGNATURE_HASH)
-            .topic2(model_root);
-        let tip = self.node.height().await?;
-        let read = |log: &Log| {
-            let event = log
-                .log_decode::<ModelRegistry::ModelRegistered>()
-                .ok()?
-                .inner
-                .data;
-            Some(ModelKey {
-                model_root: event.modelRoot,
-                spec_version: event.specVersion,
-                shape: ModelShape {
-                    vocab: event.vocab,
-                    context: event.context,
-                    words: event.words,
-                },
-            })
-        };
-        Ok(self
-            .events(filter, 0, tip)
-            .await?
-            .iter()
-            .filter_map(read)
-            .collect())
-    }
-
-    async fn events(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, Refusal> {
+    pub(super) async fn events(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, Refusal> {
         let mut logs = Vec::new();
         let mut start = from;
         while start <= to {
@@ -481,7 +428,7 @@ pub fn is_not_serving(refusal: &Refusal) -> bool {
     matches!(refusal, Refusal::Said { data: Some(data), .. } if is_error::<WorkerHub::NotServing>(data))
 }
 
-fn is_error<E: alloy::sol_types::SolError>(data: &Bytes) -> bool {
+pub(super) fn is_error<E: alloy::sol_types::SolError>(data: &Bytes) -> bool {
     data.get(..4) == Some(&E::SELECTOR)
 }
 

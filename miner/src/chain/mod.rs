@@ -2,6 +2,7 @@
 
 pub mod hub;
 pub mod node;
+pub mod registry;
 pub mod send;
 
 pub use hub::Hub;

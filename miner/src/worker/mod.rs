@@ -23,7 +23,6 @@ use bitai_types::Job;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 pub use compute::{Computed, Computer, Undone};
-pub(crate) use setup::unlisted;
 pub use setup::{Settings, prepare};
 
 use crate::{

@@ -4,8 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::U256;
-use bitai_contracts::{Model, ModelKey};
-use bitai_types::ModelShape;
+use bitai_contracts::ModelKey;
 
 use super::{Computer, Neuron};
 use crate::{
@@ -16,7 +15,9 @@ use crate::{
     exit::Failure,
     journal::Journal,
     models::{self, Listed},
-    offers, stake,
+    offers,
+    registration::unlisted,
+    stake,
 };
 
 /// How a neuron is to work.
@@ -123,69 +124,6 @@ async fn choose(data: &DataDir, hub: &Hub, named: &[String]) -> Result<Vec<Liste
     }
 }
 
-/// Why a pack with these numbers cannot be served on this chain; `None` where it can.
-pub(crate) async fn unlisted(hub: &Hub, model: &ModelKey) -> Result<Option<String>, Failure> {
-    let fail = |e: crate::chain::Refusal| e.into_failure("reading the model registry");
-    if let Some(line) = hub.model(model).await.map_err(fail)? {
-        return Ok(refusal(model, &line));
-    }
-    let others = hub.registrations(model.model_root).await.map_err(fail)?;
-    Ok(Some(match others.last() {
-        None => "the chain does not list it; register it".to_owned(),
-        Some(other) => format!(
-            "the chain lists this pack only with false numbers: {}. Register it with the pack's own",
-            differences(model, other).join(", ")
-        ),
-    }))
-}
-
-/// What in a registry line keeps a pack from being served. The id already binds the numbers; that they are
-/// compared once more costs nothing and would show a registry that makes its ids another way.
-fn refusal(model: &ModelKey, line: &Model) -> Option<String> {
-    let listed = ModelKey {
-        model_root: line.modelRoot,
-        spec_version: line.specVersion,
-        shape: ModelShape {
-            vocab: line.vocab,
-            context: line.context,
-            words: line.words,
-        },
-    };
-    let differs = differences(model, &listed);
-    if !differs.is_empty() {
-        return Some(format!("the registry's line differs: {}", differs.join(", ")));
-    }
-    (line.retiredAt != 0).then(|| {
-        format!(
-            "retired by {} at height {}; whoever wants it served may register it again",
-            line.owner, line.retiredAt
-        )
-    })
-}
-
-/// The fields in which a registration differs from a pack, in words.
-fn differences(pack: &ModelKey, listed: &ModelKey) -> Vec<String> {
-    let mut words = Vec::new();
-    if pack.model_root != listed.model_root {
-        words.push(format!(
-            "root {:#x}, the pack has {:#x}",
-            listed.model_root, pack.model_root
-        ));
-    }
-    let (theirs, mine) = (listed.shape, pack.shape);
-    for (field, theirs, mine) in [
-        ("spec version", listed.spec_version, pack.spec_version),
-        ("vocabulary", theirs.vocab, mine.vocab),
-        ("context", theirs.context, mine.context),
-        ("words", theirs.words, mine.words),
-    ] {
-        if theirs != mine {
-            words.push(format!("{field} {theirs}, the pack has {mine}"));
-        }
-    }
-    words
-}
-
 /// Part of the stake that one job may lock at most.
 const COLLATERAL_PARTS: u64 = 8;
 
@@ -246,68 +184,4 @@ async fn ensure_offer(
             .await?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use alloy_primitives::{Address, B256};
-
-    use super::*;
-
-    fn pack() -> ModelKey {
-        ModelKey {
-            model_root: B256::repeat_byte(1),
-            spec_version: 0,
-            shape: ModelShape {
-                vocab: 512,
-                context: 256,
-                words: 0,
-            },
-        }
-    }
-
-    fn line(model: &ModelKey) -> Model {
-        Model {
-            modelRoot: model.model_root,
-            owner: Address::repeat_byte(7),
-            registeredAt: 1,
-            retiredAt: 0,
-            specVersion: model.spec_version,
-            vocab: model.shape.vocab,
-            context: model.shape.context,
-            words: model.shape.words,
-            bond: U256::ONE,
-            sourceHash: B256::ZERO,
-            uri: "u".into(),
-        }
-    }
-
-    #[test]
-    fn names_every_field_in_which_the_registry_differs_from_the_pack() {
-        assert_eq!(refusal(&pack(), &line(&pack())), None);
-        let false_numbers = ModelKey {
-            spec_version: 3,
-            shape: ModelShape {
-                vocab: 7,
-                context: 9,
-                words: 4,
-            },
-            ..pack()
-        };
-        let why = refusal(&pack(), &line(&false_numbers)).unwrap();
-        for words in [
-            "spec version 3, the pack has 0",
-            "vocabulary 7, the pack has 512",
-            "context 9, the pack has 256",
-            "words 4, the pack has 0",
-        ] {
-            assert!(why.contains(words), "{why}");
-        }
-        let mut other = line(&pack());
-        other.modelRoot = B256::repeat_byte(2);
-        assert!(refusal(&pack(), &other).unwrap().contains("root 0x0202"));
-        let mut retired = line(&pack());
-        retired.retiredAt = 44;
-        assert!(refusal(&pack(), &retired).unwrap().contains("height 44"));
-    }
 }
