@@ -87,6 +87,7 @@ async fn verifies_from_the_chain(devnet: &Devnet, options: &bitai_devnet::Option
         trace_root: revealed.trace_root.into(),
         transcript: None,
         who: Some(revealed.neuron),
+        registered: Some(posted.model),
     };
     assert!(verify::check(&mut loaded, &claim).unwrap().ok);
     let mut wrong = claim.clone();

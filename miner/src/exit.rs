@@ -21,6 +21,7 @@ Exit codes:
   16  receipt malformed
   17  the chain does not list the model as the pack is, or has retired it
   18  an offer stands for a model that is not in the data directory
+  19  a job was posted on a registration whose numbers are not the pack's
   20  node unreachable
   21  node is on another chain
   22  contract missing at its address
@@ -94,6 +95,9 @@ pub enum Failure {
     /// The answer does not follow from the prompt.
     #[error("MISMATCH: {0}")]
     TraceRoot(String),
+    /// Numbers that no honest neuron serves.
+    #[error("MISREGISTERED: {0}")]
+    Misregistered(String),
     /// A device failed while it computed.
     #[error("device: {0}")]
     Device(String),
@@ -225,6 +229,7 @@ impl Failure {
             Self::Receipt { .. } => 16,
             Self::Unlisted { .. } => 17,
             Self::Stray { .. } => 18,
+            Self::Misregistered(_) => 19,
             Self::Unreachable { .. } => 20,
             Self::ChainId { .. } => 21,
             Self::NoContract { .. } => 22,
@@ -291,6 +296,7 @@ mod tests {
                 why: String::new(),
             },
             Failure::Stray { ids: String::new() },
+            Failure::Misregistered(String::new()),
             Failure::Unreachable {
                 url: String::new(),
                 why: String::new(),

@@ -62,6 +62,7 @@ fn claim(pack: &Pack, device: &dyn Device, job: &Job) -> Claim {
         output_ids: receipt.output_ids,
         trace_root: receipt.trace_root,
         who: None,
+        registered: None,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use alloy_primitives::{B256, U256};
-use bitai_contracts::JobStatus;
+use bitai_contracts::{JobStatus, ModelKey};
 use bitai_devnet::{Devnet, Options, accounts::Account};
 use bitai_miner::{
     Failure, ask,
@@ -80,17 +80,21 @@ pub(crate) fn sender(devnet: &Devnet, name: &'static str) -> Sender {
 
 /// Posts a job as the client, on the served model that it names.
 pub(crate) async fn post(devnet: &Devnet, job: &Job) -> U256 {
+    post_on(devnet, &key(devnet, job), job).await
+}
+
+/// The served model that a job names.
+fn key(devnet: &Devnet, job: &Job) -> ModelKey {
+    let mut models = devnet.models.iter();
+    models.find(|m| m.model_root == job.model_root).unwrap().key()
+}
+
+/// Posts a job as the client, on any registration.
+async fn post_on(devnet: &Devnet, model: &ModelKey, job: &Job) -> U256 {
     let client = sender(devnet, "client");
     let fee = U256::from(ask::DEFAULT_FEE_WEI);
-    let model = devnet
-        .models
-        .iter()
-        .find(|m| m.model_root == job.model_root)
-        .unwrap();
-    ask::post(&devnet.hub, &client, &model.key(), job, 1, fee)
-        .await
-        .unwrap()
-        .0
+    let posted = ask::post(&devnet.hub, &client, model, job, 1, fee).await;
+    posted.unwrap().0
 }
 
 /// Waits until the job is paid.
@@ -116,8 +120,19 @@ pub(crate) async fn run(who: &Sender, call: Call) {
 
 /// Answers a job by hand with whatever root: stands for a neuron that does not compute what it claims.
 pub(crate) async fn answer(devnet: &Devnet, who: &Sender, job: &Job, root: B256, outputs: &[u32]) -> U256 {
+    answer_on(devnet, who, &key(devnet, job), job, (root, outputs)).await
+}
+
+/// [`answer`] for a job on any registration.
+pub(crate) async fn answer_on(
+    devnet: &Devnet,
+    who: &Sender,
+    model: &ModelKey,
+    job: &Job,
+    (root, outputs): (B256, &[u32]),
+) -> U256 {
     let hub = &devnet.hub;
-    let job_id = post(devnet, job).await;
+    let job_id = post_on(devnet, model, job).await;
     until("the neuron is drawn", || async {
         hub.drawn(job_id).await.unwrap().contains(&who.address())
     })

@@ -8,7 +8,7 @@ use bitai_contracts::{
     Job as HubJob, JobStatus, ModelKey, Neuron, Offer, Params, Slot, SlotState, WorkerHub, explain_revert,
     job_from_spec, spec_from_job,
 };
-use bitai_types::Job;
+use bitai_types::{Job, ModelShape};
 
 use super::{
     node::{Node, Refusal},
@@ -36,6 +36,8 @@ pub struct Posted {
     pub payer: Address,
     /// What is asked.
     pub job: Job,
+    /// The registration that it names: what its payer and the hub took for the model's numbers.
+    pub model: ModelKey,
     /// Neurons asked for.
     pub neurons: u8,
     /// Height of the event.
@@ -439,6 +441,15 @@ fn read_posted(log: &Log) -> Option<Posted> {
         Ok(job) => Some(Posted {
             job_id: event.jobId,
             payer: event.payer,
+            model: ModelKey {
+                model_root: job.model_root,
+                spec_version: job.spec_version,
+                shape: ModelShape {
+                    vocab: event.spec.vocab,
+                    context: event.spec.context,
+                    words: event.spec.words,
+                },
+            },
             job,
             neurons: event.k,
             height: log.block_number?,

@@ -2,8 +2,8 @@
 
 use alloy_primitives::Address;
 use bitai_poc::{
-    Divergence, Header, TraceRoot, Transcript, Verdict, model_shape,
-    recheck::{Part, compare, first_difference, first_word},
+    Divergence, Header, TraceRoot, Transcript, model_shape,
+    recheck::{self, Part, compare, first_difference, first_word},
 };
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::{
     claim::Claim,
     locate::{Place, Side, first_site},
 };
-use crate::{engine::Loaded, exit::Failure, progress::LateBar};
+use crate::{engine::Loaded, exit::Failure, progress::LateBar, registration::differences};
 
 /// Tokens that are generated to time generation.
 const RATE_TOKENS: u32 = 16;
@@ -23,6 +23,8 @@ pub struct Checked {
     pub ok: bool,
     /// The finding in words.
     pub finding: String,
+    /// What the registration that the job was posted on says of the model and is not so, in words.
+    pub misregistered: Option<String>,
     /// Who claims the answer.
     pub neuron: Option<Address>,
     /// The claimed root.
@@ -39,6 +41,38 @@ pub struct Checked {
     pub against: Option<Against>,
     /// The check's work beside that of generating.
     pub work: Option<Work>,
+}
+
+impl Checked {
+    /// The worst that was found. Where a job on false numbers could not be run, nobody could have answered it rightly,
+    /// and the registration is what is wrong; where it could, a wrong answer is a wrong answer.
+    pub fn verdict(&self) -> Verdict {
+        match (self.ok, &self.misregistered) {
+            (false, Some(_)) if self.positions == 0 => Verdict::Misregistered,
+            (false, _) => Verdict::Mismatch,
+            (true, Some(_)) => Verdict::Misregistered,
+            (true, None) => Verdict::Ok,
+        }
+    }
+
+    /// The finding, and what is wrong with the registration.
+    pub fn words(&self) -> String {
+        match &self.misregistered {
+            Some(registration) => format!("{registration}; {}", self.finding),
+            None => self.finding.clone(),
+        }
+    }
+}
+
+/// What a check ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Computed as claimed.
+    Ok,
+    /// Not computed as claimed.
+    Mismatch,
+    /// The job was posted on a registration whose numbers are not the pack's.
+    Misregistered,
 }
 
 /// What another device or pack of this machine computed for the same ids.
@@ -80,16 +114,15 @@ pub fn check(loaded: &mut Loaded, claim: &Claim) -> Result<Checked, Failure> {
 
 /// [`check`], with what was computed.
 fn checked(loaded: &mut Loaded, claim: &Claim) -> Result<(Checked, Option<Transcript>), Failure> {
-    loaded.check(&claim.job)?;
-    if let Some(refused) = not_an_answer(loaded, claim) {
+    if let Some(refused) = refused(loaded, claim)? {
         return Ok((refused, None));
     }
     let mut bar = LateBar::new(steps(loaded, claim), "computing the answer again");
     let run = loaded.recheck(&claim.job, &claim.output_ids, &mut |done| bar.at(done.into()))?;
     drop(bar);
-    let verdict = compare(claim.trace_root, &run.transcript, claim.transcript.as_ref())
+    let compared = compare(claim.trace_root, &run.transcript, claim.transcript.as_ref())
         .map_err(|e| Failure::Internal(anyhow::Error::new(e)))?;
-    let mut words = verdict.to_string();
+    let mut words = compared.to_string();
     // Another output than the claimed one says where, even without the claimant's transcript. A right root does not
     // bind what was revealed beside it: the last token is never run, and words are not run at all.
     let other = other_output(&run.transcript, &claim.output_ids);
@@ -102,7 +135,12 @@ fn checked(loaded: &mut Loaded, claim: &Claim) -> Result<(Checked, Option<Transc
         computed: Some(run.trace_root),
         positions: run.transcript.header().positions(outputs) as usize,
         seconds: run.took.as_secs_f64(),
-        ..blank(claim, verdict == Verdict::Same && other.is_none(), words)
+        misregistered: false_numbers(loaded, claim),
+        ..blank(
+            claim,
+            compared == recheck::Verdict::Same && other.is_none(),
+            words,
+        )
     };
     Ok((found, Some(run.transcript)))
 }
@@ -127,6 +165,7 @@ fn blank(claim: &Claim, ok: bool, finding: String) -> Checked {
     Checked {
         ok,
         finding,
+        misregistered: None,
         neuron: claim.who,
         claimed: claim.trace_root,
         computed: None,
@@ -138,10 +177,35 @@ fn blank(claim: &Claim, ok: bool, finding: String) -> Checked {
     }
 }
 
-/// Output ids that no honest run of the job can end with.
-fn not_an_answer(loaded: &Loaded, claim: &Claim) -> Option<Checked> {
-    let refused = claim.job.check_output(&claim.output_ids, &loaded.shape()).err()?;
-    Some(blank(claim, false, format!("no answer to this job: {refused}")))
+/// What the registration of a claim's job says of the model and is not so, in words.
+fn false_numbers(loaded: &Loaded, claim: &Claim) -> Option<String> {
+    let registered = claim.registered?;
+    let differs = differences(&loaded.key(), &registered);
+    (!differs.is_empty()).then(|| {
+        format!(
+            "posted on registration {} with false numbers: {}",
+            registered.id(),
+            differs.join(", ")
+        )
+    })
+}
+
+/// Claims that need no computing: output ids that no honest run of the job can end with, and a job that only false
+/// numbers let through.
+fn refused(loaded: &Loaded, claim: &Claim) -> Result<Option<Checked>, Failure> {
+    let misregistered = false_numbers(loaded, claim);
+    let words = match loaded.check(&claim.job) {
+        Err(Failure::Job(e)) if misregistered.is_some() => format!("no job for this pack: {e}"),
+        Err(e) => return Err(e),
+        Ok(()) => match claim.job.check_output(&claim.output_ids, &loaded.shape()) {
+            Err(e) => format!("no answer to this job: {e}"),
+            Ok(()) => return Ok(None),
+        },
+    };
+    Ok(Some(Checked {
+        misregistered,
+        ..blank(claim, false, words)
+    }))
 }
 
 /// What the bar of a check counts: positions, or an encoder's layers.
@@ -168,15 +232,14 @@ pub fn check_part(
     from: Option<u32>,
     to: Option<u32>,
 ) -> Result<Checked, Failure> {
-    loaded.check(&claim.job)?;
+    if let Some(refused) = refused(loaded, claim)? {
+        return Ok(refused);
+    }
     if loaded.shape().embeds() {
         return Err(Failure::Usage(
             "--from and --to: every row of an encoder depends on the whole text, so no part of it can be checked alone"
                 .into(),
         ));
-    }
-    if let Some(refused) = not_an_answer(loaded, claim) {
-        return Ok(refused);
     }
     let count = positions(claim);
     let (from, to) = (from.unwrap_or(0), to.unwrap_or(count - 1));
@@ -231,6 +294,7 @@ pub fn check_part(
     };
     Ok(Checked {
         part: Some((from, to)),
+        misregistered: false_numbers(loaded, claim),
         positions: run.positions,
         seconds: run.took.as_secs_f64(),
         ..blank(claim, first.is_none(), words)

@@ -4,11 +4,15 @@
 use std::path::Path;
 
 use alloy_primitives::{Address, U256};
+use bitai_contracts::ModelKey;
 use bitai_poc::{TraceRoot, Transcript};
 use bitai_types::Job;
 
 use crate::{
-    chain::{Hub, hub::Revealed},
+    chain::{
+        Hub,
+        hub::{Posted, Revealed},
+    },
     datadir::DataDir,
     exit::Failure,
     journal,
@@ -28,6 +32,8 @@ pub struct Claim {
     pub transcript: Option<Transcript>,
     /// Who claims it.
     pub who: Option<Address>,
+    /// The registration that its job was posted on; none for a receipt.
+    pub registered: Option<ModelKey>,
 }
 
 impl Claim {
@@ -39,18 +45,20 @@ impl Claim {
             output_ids: receipt.output_ids,
             trace_root: receipt.trace_root,
             who: None,
+            registered: None,
         }
     }
 
     /// An answer revealed on the chain; nothing but its root is public, unless this machine made it.
-    pub fn of_reveal(data: &DataDir, hub: &Hub, job_id: U256, job: &Job, revealed: Revealed) -> Self {
+    pub fn of_reveal(data: &DataDir, hub: &Hub, posted: &Posted, revealed: Revealed) -> Self {
         let trace_root = TraceRoot::from(revealed.trace_root);
         Self {
-            job: job.clone(),
+            job: posted.job.clone(),
             output_ids: revealed.output_ids,
             trace_root,
-            transcript: at_hand(data, hub, job_id, trace_root),
+            transcript: at_hand(data, hub, posted.job_id, trace_root),
             who: Some(revealed.neuron),
+            registered: Some(posted.model),
         }
     }
 }
@@ -96,6 +104,6 @@ pub async fn claims(data: &DataDir, chain: &crate::config::Chain, what: &str) ->
     }
     Ok(revealed
         .into_iter()
-        .map(|r| Claim::of_reveal(data, &hub, job_id, &posted.job, r))
+        .map(|r| Claim::of_reveal(data, &hub, &posted, r))
         .collect())
 }

@@ -7,7 +7,10 @@ use alloy_primitives::{B256, U256};
 use bitai_contracts::SlotState;
 use serde::Serialize;
 
-use super::{check::check, claim::Claim};
+use super::{
+    check::{Verdict, check},
+    claim::Claim,
+};
 use crate::{
     chain::{Hub, hub::state_of},
     cli::Heights,
@@ -26,6 +29,8 @@ pub enum Outcome {
     Ok,
     /// A paid answer was not.
     Mismatch,
+    /// It was posted on a registration whose numbers are not the pack's.
+    Misregistered,
     /// It could not be checked here: the model is missing, or no paid answer was found.
     Unchecked,
 }
@@ -52,6 +57,7 @@ impl std::fmt::Display for Line {
         let outcome = match self.outcome {
             Outcome::Ok => "OK",
             Outcome::Mismatch => "MISMATCH",
+            Outcome::Misregistered => "MISREGISTERED",
             Outcome::Unchecked => "UNCHECKED",
         };
         write!(f, "job {} height {} {outcome}", self.job_id, self.height)?;
@@ -70,7 +76,7 @@ struct Paid {
 }
 
 /// Re-checks every job paid in `heights`; `on_line` hears each as it is done, grouped by model. Ends with the
-/// worst that was found: a mismatch, else what kept a job from being checked.
+/// worst that was found: a mismatch, else a false registration, else what kept a job from being checked.
 pub async fn check_range(
     data: &DataDir,
     hub: &Hub,
@@ -83,7 +89,7 @@ pub async fn check_range(
         Some(to) => to,
         None => hub.node().height().await.map_err(fail)?,
     };
-    let mut wrong = Vec::new();
+    let (mut wrong, mut misregistered) = (Vec::new(), Vec::new());
     let mut unchecked: Option<Failure> = None;
     // By model, so that each is loaded once.
     let mut by_model: BTreeMap<B256, Vec<Paid>> = BTreeMap::new();
@@ -93,7 +99,7 @@ pub async fn check_range(
         for revealed in hub.revealed(job_id).await.map_err(fail)? {
             let slot = hub.slot(job_id, revealed.neuron).await.map_err(fail)?;
             if state_of(&slot) == SlotState::Paid {
-                claims.push(Claim::of_reveal(data, hub, job_id, &posted.job, revealed));
+                claims.push(Claim::of_reveal(data, hub, &posted, revealed));
             }
         }
         by_model.entry(posted.job.model_root).or_default().push(Paid {
@@ -112,6 +118,7 @@ pub async fn check_range(
             on_line(&line);
             match line.outcome {
                 Outcome::Mismatch => wrong.push(paid.job_id.to_string()),
+                Outcome::Misregistered => misregistered.push(paid.job_id.to_string()),
                 Outcome::Unchecked | Outcome::Ok => {}
             }
             if line.outcome == Outcome::Unchecked && loaded.is_ok() {
@@ -129,6 +136,12 @@ pub async fn check_range(
         return Err(Failure::TraceRoot(format!(
             "paid answers that were not computed as claimed: job {}",
             wrong.join(", ")
+        )));
+    }
+    if !misregistered.is_empty() {
+        return Err(Failure::Misregistered(format!(
+            "paid jobs that were posted on registrations with false numbers: job {}",
+            misregistered.join(", ")
         )));
     }
     unchecked.map_or(Ok(()), Err)
@@ -166,9 +179,13 @@ fn one(loaded: &mut Loaded, paid: &Paid) -> Line {
             Ok(found) => {
                 line.positions += found.positions;
                 line.seconds += found.seconds;
-                line.finding = found.finding;
-                line.outcome = if found.ok { Outcome::Ok } else { Outcome::Mismatch };
-                if let (false, Some(who)) = (found.ok, claim.who) {
+                line.finding = found.words();
+                line.outcome = match found.verdict() {
+                    Verdict::Ok => Outcome::Ok,
+                    Verdict::Mismatch => Outcome::Mismatch,
+                    Verdict::Misregistered => Outcome::Misregistered,
+                };
+                if let (false, Some(who)) = (line.outcome == Outcome::Ok, claim.who) {
                     line.finding.push_str(&format!(" (neuron {who})"));
                     return line;
                 }

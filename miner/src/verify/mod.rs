@@ -6,11 +6,9 @@ mod claim;
 pub mod jobs;
 pub mod locate;
 
-use std::path::Path;
-
 use bitai_model::pack::Pack;
 
-pub use check::{Against, Checked, Work, check, check_against, check_part, work};
+pub use check::{Against, Checked, Verdict, Work, check, check_against, check_part, work};
 pub use claim::{Claim, claims};
 
 use crate::{
@@ -35,7 +33,7 @@ impl Other {
         let pack = args
             .other_pack
             .as_deref()
-            .map(|text| other_pack(data, text))
+            .map(|text| Ok::<_, Failure>(models::open_at(data, text)?.1))
             .transpose()?;
         if pack.is_none() && args.against.is_none() {
             return Ok(None);
@@ -57,17 +55,6 @@ impl Other {
             name,
         }))
     }
-}
-
-/// A pack by its file or by its name in the data directory, every byte checked.
-fn other_pack(data: &DataDir, text: &str) -> Result<Pack, Failure> {
-    let path = Path::new(text);
-    if !path.is_file() {
-        return Ok(models::open(data, Some(text))?.1);
-    }
-    let pack = Pack::open(path).map_err(models::pack_failure)?;
-    models::verify(&pack)?;
-    Ok(pack)
 }
 
 /// Runs the command.
@@ -138,8 +125,10 @@ fn one(
 
 /// How the command ends: a wrong claim, or two devices of this machine that disagree about a right one.
 fn failure(checked: &Checked, other: Option<&Other>) -> Option<Failure> {
-    if !checked.ok {
-        return Some(Failure::TraceRoot(checked.finding.clone()));
+    match checked.verdict() {
+        Verdict::Mismatch => return Some(Failure::TraceRoot(checked.words())),
+        Verdict::Misregistered => return Some(Failure::Misregistered(checked.words())),
+        Verdict::Ok => {}
     }
     let against = checked.against.as_ref().filter(|a| !a.same)?;
     // Another pack computes other numbers: that is no fault of anybody.
@@ -202,8 +191,12 @@ fn print(model: &str, device: &str, claim: &Claim, checked: &Checked) {
     }
     println!(
         "verdict     {}{}",
-        if checked.ok { "OK: " } else { "MISMATCH: " },
-        checked.finding
+        match checked.verdict() {
+            Verdict::Ok => "OK: ",
+            Verdict::Mismatch => "MISMATCH: ",
+            Verdict::Misregistered => "MISREGISTERED: ",
+        },
+        checked.words()
     );
     // Where the root is right no row differs.
     let rows_differ = checked.computed.is_some_and(|c| c != checked.claimed);
