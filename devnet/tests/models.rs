@@ -8,10 +8,11 @@ mod common;
 
 use std::process::{Command, Output};
 
+use alloy_primitives::B256;
 use bitai_devnet::{Devnet, Options, accounts::Account, deploy::stake_wei};
 use bitai_miner::{config::Ask, models, wallet, worker};
 use bitai_model::synthetic::encoder;
-use common::{MODEL, options};
+use common::{MODEL, options, until};
 
 /// Name of the encoder.
 const ENCODER: &str = "enc";
@@ -57,8 +58,8 @@ async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
     let hub = &devnet.hub;
     let account = Account::named("bob");
     let ids: Vec<_> = devnet.models.iter().map(|m| m.key().id()).collect();
-    // What it offers after it has got ready to serve these models.
-    let serve = async |models: &[&str], keep_offers| {
+    // Gets ready to serve these models; the chain shows what is offered then.
+    let serve = async |models: &[&str], keep_offers, offered: &[B256]| {
         let settings = worker::Settings {
             models: models.iter().map(|m| (*m).into()).collect(),
             ask: Ask::default(),
@@ -66,19 +67,22 @@ async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
             keep_offers,
             device: options.device,
         };
-        worker::prepare(&options.data, hub.clone(), account.signer.clone(), &settings)
-            .await
-            .unwrap();
-        hub.offered(account.address()).await.unwrap()
+        let prepared = worker::prepare(&options.data, hub.clone(), account.signer.clone(), &settings).await;
+        prepared.unwrap();
+        until("it offers what it serves", || async {
+            hub.offered(account.address()).await.unwrap() == offered
+        })
+        .await;
     };
-    assert_eq!(serve(&[MODEL, ENCODER], false).await, ids);
-    assert_eq!(serve(&[MODEL], true).await, ids, "as it was told");
-    assert_eq!(serve(&[MODEL], false).await, ids[..1]);
-    assert!(
-        hub.offers_by_id(ids[1]).await.unwrap().is_empty(),
-        "nobody is drawn for it"
-    );
-    assert_eq!(serve(&[MODEL, ENCODER], false).await, ids, "and back");
+    serve(&[MODEL, ENCODER], false, &ids).await;
+    serve(&[MODEL], true, &ids).await;
+    let count = |tag| hub.node().nonce(account.address(), tag);
+    let (done, sent) = (count("latest").await.unwrap(), count("pending").await.unwrap());
+    assert_eq!(done, sent, "nothing is on its way");
+    serve(&[MODEL], false, &ids[..1]).await;
+    let left = hub.offers_by_id(ids[1]).await.unwrap();
+    assert!(left.is_empty(), "nobody is drawn for it");
+    serve(&[MODEL, ENCODER], false, &ids).await;
 
     // The owner, by hand; one pack is gone.
     keystore(&options);

@@ -11,6 +11,7 @@ use crate::{
     config::Layers,
     datadir::DataDir,
     exit::{Failure, short},
+    journal::Signed,
     models, stake, wallet,
 };
 
@@ -54,22 +55,35 @@ fn reading(refusal: Refusal) -> Failure {
     refusal.into_failure("reading offers")
 }
 
+/// Withdrawals that are on their way; none for one that an earlier run has sent.
+type Sent = Vec<(Offered, Option<Signed>)>;
+
 /// Takes offers back and waits until none of them stands.
 pub async fn withdraw(hub: &Hub, sender: &Sender, offers: &[Offered]) -> Result<(), Failure> {
-    // All leave before the first is waited for: a block takes minutes.
+    let sent = send(hub, sender, offers).await?;
+    wait(hub, sender, &sent).await
+}
+
+/// Sends all withdrawals before the first is waited for: a block takes minutes.
+async fn send(hub: &Hub, sender: &Sender, offers: &[Offered]) -> Result<Sent, Failure> {
     let mut sent = Vec::new();
     for offer in offers {
         match sender.send(&hub.unserve(offer.id)).await {
-            Ok(signed) => sent.push((offer, Some(signed))),
+            Ok(signed) => sent.push((offer.clone(), Some(signed))),
             // An earlier run's withdrawal was executed since the lists were read, or is about to be.
-            Err(e) if is_not_serving(&e) => sent.push((offer, None)),
+            Err(e) if is_not_serving(&e) => sent.push((offer.clone(), None)),
             Err(e) => return Err(e.into_failure(WHAT)),
         }
     }
+    Ok(sent)
+}
+
+/// Waits until no offer stands whose withdrawal was sent; a price that rises is paid.
+async fn wait(hub: &Hub, sender: &Sender, sent: &Sent) -> Result<(), Failure> {
     for (offer, signed) in sent {
         let ended = match signed {
             Some(signed) => sender
-                .wait(&signed, WHAT, stake::INCLUSION_TIMEOUT)
+                .wait(signed, WHAT, stake::INCLUSION_TIMEOUT)
                 .await
                 .map(|_| ()),
             None => gone_in_time(hub, sender.address(), offer).await,
@@ -103,7 +117,8 @@ async fn gone_in_time(hub: &Hub, who: Address, offer: &Offered) -> Result<(), Fa
     Ok(())
 }
 
-/// Takes back every offer of the sender but those for the models of `kept`, and says so.
+/// Takes back every offer of the sender but those for the models of `kept`, and says so. The withdrawals have left when
+/// this returns; they are seen to their block beside the neuron's work, since jobs that it is drawn for do not wait.
 pub async fn withdraw_all_but(
     data: &DataDir,
     hub: &Hub,
@@ -118,10 +133,16 @@ pub async fn withdraw_all_but(
             "offered, but not served here: withdrawing the offer (--keep-offers leaves it to another machine)"
         );
     }
-    withdraw(hub, sender, &stale).await?;
-    for offer in &stale {
-        tracing::info!(model = %offer, "offer withdrawn");
-    }
+    let sent = send(hub, sender, &stale).await?;
+    let (hub, sender) = (hub.clone(), sender.clone());
+    tokio::spawn(async move {
+        match wait(&hub, &sender, &sent).await {
+            Ok(()) => sent
+                .iter()
+                .for_each(|(offer, _)| tracing::info!(model = %offer, "offer withdrawn")),
+            Err(e) => tracing::error!("{e}; `bitai-miner unserve` tries again, and so does the next start"),
+        }
+    });
     Ok(())
 }
 
