@@ -8,7 +8,7 @@ use bitai_kernels::{
     program_check::Shape,
     reference::{
         attention::{finish, pv_partial, visible},
-        sample::{draw, point},
+        sample::{IdSums, cuts, draw, holds_draw},
     },
 };
 
@@ -354,24 +354,20 @@ impl Judge {
             return Err(DisputeError::Answer("another number of parts"));
         }
         let t = DrawSums::total(&a.parts).ok_or(DisputeError::Answer("parts larger than any sum can be"))?;
-        let k_holds = if top_k == 0 {
-            k_cut.p == 0 && k_cut.id == u32::MAX
-        } else {
-            t.k_count == top_k.min(vocab)
+        let sums = IdSums {
+            k_count: t.k_count,
+            k_mass: t.k_mass,
+            count: t.count,
+            mass: t.mass,
+            below: t.below,
         };
-        // The kept set is the shortest that reaches top_p of top-k's mass.
-        let need = u128::from(t.k_mass) * u128::from(top_p_q16.min(1 << 16));
-        let reaches = |mass: u64| u128::from(mass) << 16 >= need;
-        let shortest = t.count == 1 || t.mass.checked_sub(cut.p.into()).is_some_and(|m| !reaches(m));
-        if !k_holds || !reaches(t.mass) || !shortest {
+        if !cuts(sums, vocab, top_k, top_p_q16, k_cut, cut) {
             return Err(DisputeError::Answer(
                 "a threshold that does not cut where the job says",
             ));
         }
         let token = self.published.token.get(&pos).and_then(|t| t.node.sampled);
-        let r = point(draw(seed, pos), t.mass);
-        let holds =
-            token.is_some_and(|id| cut.keeps(a.p, id)) && t.below <= r && r - t.below < u64::from(a.p);
+        let holds = token.is_some_and(|id| holds_draw(sums, cut, a.p, id, draw(seed, pos)));
         if holds {
             Ok(())
         } else {

@@ -3,9 +3,7 @@
 use bitai_kernels::{
     Op,
     num::Scale,
-    reference::attention::{
-        QueryFactor, aligned, dot, exp, exponent, key_factor, query_factor, score, value_factor, weight,
-    },
+    reference::attention::{QueryFactor, exp, exponent, key_score, value_factor, weight},
     rows::{kv_record_len, kv_record_offset},
 };
 
@@ -95,10 +93,9 @@ impl Judge {
             m: scale_m,
             e: scale_e,
         };
-        let factor = query_factor(one_scale(&q_scale), site_scale, k_unit, d);
-        let y = aligned(dot(&q_ints, &k_ints), key_factor(k_scale, k_unit), d);
+        let (score, factor) = key_score(&q_ints, one_scale(&q_scale), site_scale, &k_ints, k_scale, k_unit);
         Ok(Key {
-            score: score(y, factor),
+            score,
             factor,
             k_scale,
             v_scale: one_scale(&v[d..]),

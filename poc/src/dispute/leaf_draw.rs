@@ -2,7 +2,7 @@
 
 use bitai_kernels::{
     Sampler,
-    reference::sample::{inverse_temperature, probability},
+    reference::sample::{id_sums, inverse_temperature, probability, stands_before},
 };
 
 use super::{
@@ -24,22 +24,15 @@ pub(super) fn sums(
     logits: &[i32],
 ) -> DrawSums {
     let (k_cut, cut) = head.thresholds();
-    let mut s = DrawSums::default();
-    for (id, logit) in (first..).zip(logits) {
-        let p = probability(*logit);
-        if k_cut.keeps(p, id) {
-            s.k_count += 1;
-            s.k_mass += u64::from(p);
-        }
-        if cut.keeps(p, id) {
-            s.count += 1;
-            s.mass += u64::from(p);
-            if id < token {
-                s.below += u64::from(p);
-            }
-        }
+    let probs: Vec<u32> = logits.iter().map(|logit| probability(*logit)).collect();
+    let s = id_sums(&probs, first, k_cut, cut, token);
+    DrawSums {
+        k_count: s.k_count,
+        k_mass: s.k_mass,
+        count: s.count,
+        mass: s.mass,
+        below: s.below,
     }
-    s
 }
 
 impl Judge {
@@ -87,7 +80,7 @@ impl Judge {
             Ok::<i32, DisputeError>(ints_from_bytes(&bytes)[0])
         };
         let (mine, other) = (logit(&sampled.range, token)?, logit(better, id)?);
-        let exceeded = other > mine || (other == mine && id < token);
+        let exceeded = stands_before((other, id), (mine, token));
         Ok((!exceeded, "no logit exceeds the sampled one"))
     }
 

@@ -3,7 +3,7 @@
 use bitai_kernels::{
     Op,
     program_check::Shape,
-    reference::quant::{GroupParams, element, group_params, wht_input, wht_output, wht_shift},
+    reference::quant::{GroupParams, element, group_params, wht_element, wht_shift},
 };
 
 use super::{
@@ -84,8 +84,7 @@ impl Judge {
         if raw || q.wht == 0 {
             return Ok(values[i]);
         }
-        let shifted: Vec<i32> = values.iter().map(|v| wht_input(*v, q.shift())).collect();
-        Ok(wht_output(&shifted, i))
+        Ok(wht_element(&values, i, q.group.raw.value))
     }
 
     /// "Not attained": the magnitude at the published index.
