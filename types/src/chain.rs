@@ -40,7 +40,7 @@ pub const BLAKE3: Address = address!("00000000000000000000000000000000b17a0101")
 pub const BLAKE3_KEYED: Address = address!("00000000000000000000000000000000b17a0102");
 /// Precompile: BLAKE3 chaining value of a subtree (8-byte little-endian chunk offset, then its bytes), not the root.
 pub const BLAKE3_CV: Address = address!("00000000000000000000000000000000b17a0103");
-/// Reserved for the precompile TENSOR_STEP: one operation of the tensor spec.
+/// Precompile TENSOR_STEP: one small step of the tensor spec (`docs/spec/poc.md`, section 9).
 pub const TENSOR_STEP: Address = address!("00000000000000000000000000000000b17a0104");
 /// Reserved for the precompile POSEIDON_BN254.
 pub const POSEIDON_BN254: Address = address!("00000000000000000000000000000000b17a0105");

@@ -16,11 +16,14 @@ pub mod rope;
 pub mod sample;
 pub mod tables;
 
-use std::sync::Arc;
+#[cfg(feature = "devices")]
+mod device;
+
+#[cfg(feature = "devices")]
+pub use device::ReferenceDevice;
 
 use crate::{
-    Device, DeviceInfo, HostTensor, KernelError, Program, Runner,
-    interp::Interp,
+    KernelError,
     ops::{HostWeight, Ops, QuantRows},
 };
 
@@ -41,23 +44,5 @@ impl Ops for ReferenceOps {
 
     fn linear(&self, weight: &HostWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
         linear::linear_rows(weight, x, f_out, out);
-    }
-}
-
-/// The reference backend as a device.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ReferenceDevice;
-
-impl Device for ReferenceDevice {
-    fn info(&self) -> DeviceInfo {
-        DeviceInfo {
-            backend: "reference",
-            name: "reference (plain loops, 1 thread)".into(),
-            memory_bytes: None,
-        }
-    }
-
-    fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
-        Ok(Box::new(Interp::load(ReferenceOps, program, tensors)?))
     }
 }

@@ -1,6 +1,8 @@
-//! Precompiles beyond Ethereum's: BLAKE3 plain, keyed, and the chaining value of a subtree, so that
-//! contracts can check the commitments of a transcript. Gas is a constant formula of the input's length.
+//! Precompiles beyond Ethereum's: BLAKE3 plain, keyed, and the chaining value of a subtree, so that contracts can
+//! check the commitments of a transcript, and TENSOR_STEP, so that they can execute the leaf of a dispute. Gas is a
+//! constant formula of the input's length (`node/benches/precompiles.rs` measures what it buys).
 
+use bitai_kernels::step;
 use bitai_types::chain;
 use blake3::hazmat::{self, HasherExt};
 use revm::precompile::{
@@ -15,6 +17,12 @@ pub const BLAKE3_BASE_GAS: u64 = 60;
 /// Gas per 32-byte word of input: half of SHA-256's. Plain scalar code takes about 60 ns for a word, and
 /// 10 ns a gas is the rate that the block gas limit is sized by.
 pub const BLAKE3_WORD_GAS: u64 = 6;
+
+/// Gas of any TENSOR_STEP call before its input counts: it reads fields, puts out bytes, and divides once or twice.
+pub const STEP_BASE_GAS: u64 = 100;
+/// Gas per 32-byte word of a step's input, SHA-256's. A word holds at most 16 multiply-adds of a linear, 8 terms of a
+/// transform, 8 ids of a draw; the dearest of them takes about 110 ns (`node/benches/precompiles.rs`).
+pub const STEP_WORD_GAS: u64 = 12;
 
 /// Bytes of a BLAKE3 chunk.
 const CHUNK: u64 = blake3::CHUNK_LEN as u64;
@@ -35,6 +43,11 @@ pub fn all() -> &'static Precompiles {
             Precompile::new(PrecompileId::custom("BLAKE3_CV"), chain::BLAKE3_CV, |i, g, r| {
                 wrap(chaining_value, i, g, r)
             }),
+            Precompile::new(
+                PrecompileId::custom("TENSOR_STEP"),
+                chain::TENSOR_STEP,
+                |i, g, r| Ok(PrecompileOutput::from_eth_result(tensor_step(i, g), r)),
+            ),
         ]);
         set
     });
@@ -65,6 +78,16 @@ fn charged(
     }
     let hash = run(input).map_err(PrecompileHalt::other_static)?;
     Ok(EthPrecompileOutput::new(gas, hash.to_vec().into()))
+}
+
+/// One step of the tensor spec (`docs/spec/poc.md`, section 9), computed by the reference.
+fn tensor_step(input: &[u8], gas_limit: u64) -> EthPrecompileResult {
+    let gas = calc_linear_cost(input.len(), STEP_BASE_GAS, STEP_WORD_GAS);
+    if gas > gas_limit {
+        return Err(PrecompileHalt::OutOfGas);
+    }
+    let out = step::execute(input).map_err(|e| PrecompileHalt::other(format!("TENSOR_STEP: {e}")))?;
+    Ok(EthPrecompileOutput::new(gas, out.into()))
 }
 
 /// BLAKE3 of the input.

@@ -6,6 +6,7 @@
 
 mod common;
 mod mempool;
+mod precompiles;
 mod rpc;
 mod state;
 mod transition;

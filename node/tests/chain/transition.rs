@@ -354,7 +354,7 @@ fn the_base_fee_follows_the_target_and_stops_at_the_floor() {
 }
 
 /// Calls a precompile inside the EVM; `None` where it fails.
-fn precompile(chain: &Chain, address: Address, input: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn precompile(chain: &Chain, address: Address, input: &[u8]) -> Option<Vec<u8>> {
     let mut evm = bitai_node::transition::evm::build(
         bitai_node::transition::overlay::Overlay::new(chain.view().unwrap()),
         bitai_node::transition::evm::cfg(chain.genesis()),
