@@ -104,6 +104,69 @@ contract TensorStepTest is Precompiles {
         assertTrue(i > 0, "nodes read");
     }
 
+    /// Cached rows, put together from their heads' records and gaps.
+    function test_CachedRows() public view {
+        string memory json = vm.readFile("../vectors/rows.json");
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at("KV", i, "")); ++i) {
+            uint256 heads = vm.parseJsonUint(json, _at("KV", i, ".heads"));
+            uint256[] memory offsets = vm.parseJsonUintArray(json, _at("KV", i, ".offsets"));
+            bytes memory row;
+            for (uint256 h; h < heads; ++h) {
+                (bool ok, bytes memory out) = TENSOR_STEP.staticcall(_record(json, i, heads, h));
+                assertTrue(ok, "step");
+                assertEq(row.length, offsets[h], "offset");
+                bytes memory rest = new bytes(out.length - 4);
+                for (uint256 j; j < rest.length; ++j) {
+                    rest[j] = out[j + 4];
+                }
+                assertEq(uint32(bytes4(out)), uint32(_le4(row.length)), "where it starts");
+                row = bytes.concat(row, rest);
+            }
+            bytes memory want = vm.parseJsonBytes(json, _at("KV", i, ".row"));
+            assertEq(keccak256(row), keccak256(want), "row");
+        }
+        assertEq(i, 4, "rows read");
+    }
+
+    /// The step's input for head `h` of case `i`.
+    function _record(string memory json, uint256 i, uint256 heads, uint256 h)
+        private
+        pure
+        returns (bytes memory)
+    {
+        uint256 d = vm.parseJsonUint(json, _at("KV", i, ".head_dim"));
+        int256[] memory s =
+            vm.parseJsonIntArray(json, _at("KV", i, string.concat(".scales[", vm.toString(h), "]")));
+        // Mantissa and exponent, little-endian; K's scale is V's here.
+        bytes memory scale = bytes.concat(
+            bytes1(uint8(uint256(s[0]))),
+            bytes1(uint8(uint256(s[0]) >> 8)),
+            bytes1(uint8(uint256(s[1]))),
+            bytes1(uint8(uint256(s[1]) >> 8))
+        );
+        bytes memory head = bytes.concat(
+            bytes1(0x55), _le2(d), _le2(heads), _le2(h), _ints(json, _at("KV", i, ".k"), h * d, d), scale
+        );
+        return bytes.concat(head, _ints(json, _at("KV", i, ".v"), h * d, d), scale);
+    }
+
+    function _ints(string memory json, string memory key, uint256 from, uint256 n)
+        private
+        pure
+        returns (bytes memory out)
+    {
+        int256[] memory all = vm.parseJsonIntArray(json, key);
+        out = new bytes(n);
+        for (uint256 i; i < n; ++i) {
+            out[i] = bytes1(uint8(int8(all[from + i])));
+        }
+    }
+
+    function _le2(uint256 x) private pure returns (bytes2) {
+        return bytes2(uint16((x << 8) | (x >> 8 & 0xff)));
+    }
+
     /// Every case of the kinds named.
     function _family(bytes memory names) private view {
         string memory json = vm.readFile("../vectors/steps.json");

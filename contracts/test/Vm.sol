@@ -26,6 +26,10 @@ interface Vm {
         external
         pure
         returns (uint256[] memory);
+    function parseJsonIntArray(string calldata json, string calldata key)
+        external
+        pure
+        returns (int256[] memory);
     function parseJsonInt(string calldata json, string calldata key) external pure returns (int256);
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
     function snapshotGasLastCall(string calldata name) external returns (uint256 used);
