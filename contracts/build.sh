@@ -10,13 +10,13 @@ if [ ! -x "$forge" ]; then
 fi
 
 # On their own and from scratch: what else is compiled along could number the sources differently.
-FOUNDRY_PROFILE=release "$forge" build --force --skip test --out out/release --cache-path cache/release >/dev/null
+FOUNDRY_PROFILE=release "$forge" build --force src --out out/release --cache-path cache/release >/dev/null
 
 node - "${1:-}" <<'JS'
 "use strict";
 const fs = require("fs");
 const check = process.argv[2] === "--check";
-const contracts = ["ModelRegistry", "WorkerHub"];
+const contracts = ["ModelRegistry", "PocVerifier", "ProgramBook", "WorkerHub"];
 let stale = 0;
 for (const name of contracts) {
   const built = JSON.parse(fs.readFileSync(`out/release/${name}.sol/${name}.json`, "utf8"));

@@ -10,6 +10,7 @@ interface Vm {
     function etch(address where, bytes calldata code) external;
     function chainId(uint256 id) external;
     function expectRevert(bytes calldata data) external;
+    function expectPartialRevert(bytes4 selector) external;
     function expectEmit() external;
     function assume(bool condition) external pure;
     function readFile(string calldata path) external view returns (string memory);
@@ -34,6 +35,17 @@ interface Vm {
     function parseJsonAddress(string calldata json, string calldata key) external pure returns (address);
     function snapshotGasLastCall(string calldata name) external returns (uint256 used);
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
+    function parseJsonBytes32Array(string calldata json, string calldata key)
+        external
+        pure
+        returns (bytes32[] memory);
+    function parseJsonStringArray(string calldata json, string calldata key)
+        external
+        pure
+        returns (string[] memory);
+    function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
+    function getNonce(address who) external view returns (uint64);
+    function computeCreateAddress(address who, uint256 nonce) external pure returns (address);
     function toString(uint256 value) external pure returns (string memory);
 }
 

@@ -15,6 +15,8 @@ use super::{
 /// What the neuron is lying about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lie {
+    /// Nothing beyond what it committed.
+    None,
     /// The sum over keys.
     KeySum,
     /// The largest score: too large.
@@ -57,7 +59,7 @@ fn unit(a: &mut KeysAnswer, side: KvSide) -> &mut Option<Max<i16>> {
     }
 }
 
-struct Fudge<R> {
+pub(super) struct Fudge<R> {
     player: Player<R>,
     lie: Lie,
     /// The element of attention that it published.
@@ -79,6 +81,12 @@ fn acc_for(target: i32, z: u64, r: Option<i16>, p_bits: u8, f_out: u8) -> i64 {
 }
 
 impl<R: Regenerate> Fudge<R> {
+    /// A player that lies so.
+    pub(super) fn new(player: Player<R>, lie: Lie) -> Self {
+        let keys = None;
+        Self { player, lie, keys }
+    }
+
     fn keys(&mut self, at: At, mut a: KeysAnswer) -> KeysAnswer {
         let Some(Op::Attention { p_bits, f_out, .. }) = self.player.op(at.site).cloned() else {
             panic!("not an attention");
@@ -139,6 +147,9 @@ impl<R: Regenerate> Fudge<R> {
 impl<R: Regenerate> Defend for Fudge<R> {
     fn answer(&mut self, ask: &Ask) -> Option<Answer> {
         let mut answer = self.player.respond(ask).ok()?;
+        if self.lie == Lie::None {
+            return Some(answer);
+        }
         match (&mut answer, *ask) {
             (Answer::Keys(a), Ask::Keys { pos, site, element }) => {
                 *a = self.keys(At { pos, site, element }, a.clone());
@@ -222,16 +233,17 @@ pub(super) fn play_lie<R: Regenerate>(model: &Model, job: &Job, player: Player<R
         player.transcript.outputs().to_vec(),
         player.transcript.root().unwrap(),
     );
-    let mut fudge = Fudge {
-        player,
-        lie,
-        keys: None,
-    };
-    challenge_claim(model, job, &outputs, root, &mut fudge)
+    challenge_claim(model, job, &outputs, root, &mut Fudge::new(player, lie))
 }
 
 /// A player that published a wrong element of `site` at `pos` and of the last layer's committed row.
-fn wrong_element(model: &Model, job: &Job, site: u32, pos: u32, element: usize) -> Player<Tampered> {
+pub(super) fn wrong_element(
+    model: &Model,
+    job: &Job,
+    site: u32,
+    pos: u32,
+    element: usize,
+) -> Player<Tampered> {
     let out = *model
         .sites(Some(model.program.layers - 1), "out")
         .first()

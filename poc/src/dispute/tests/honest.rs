@@ -10,15 +10,24 @@ use super::{
     *,
 };
 
+/// A run that is wrong in one integer, where that changes its root.
+pub(super) fn liar(
+    model: &Model,
+    job: &Job,
+    outputs: &[u32],
+    root: TraceRoot,
+    fault: Fault,
+) -> Option<Player<RunnerRegen>> {
+    let liar = model.recheck(job, outputs, Some(fault));
+    (liar.transcript.root().unwrap() != root).then_some(liar)
+}
+
 /// A challenger that walks where its own (faulty) run differs, and says whatever it can at the end.
 fn attacks(model: &Model, job: &Job, fault: Fault) -> Option<Game> {
     let mut honest = model.decode(job, &job.input_ids, None);
     let outputs = honest.transcript.outputs().to_vec();
     let root = honest.transcript.root().unwrap();
-    let liar = model.recheck(job, &outputs, Some(fault));
-    if liar.transcript.root().unwrap() == root {
-        return None;
-    }
+    let liar = liar(model, job, &outputs, root, fault)?;
     let mut judge = model.judge_root(job, &outputs, root);
     Some(play(&mut judge, WHO, &mut Challenger::new(liar), &mut honest))
 }

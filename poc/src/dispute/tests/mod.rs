@@ -2,6 +2,7 @@
 
 mod attack;
 mod fudge;
+mod games;
 mod honest;
 mod model;
 mod parallel;

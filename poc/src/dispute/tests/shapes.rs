@@ -5,7 +5,7 @@ use super::*;
 
 /// A neuron whose run has one wrong integer in `site` at `position`: the first element whose flip changes
 /// any commitment at all (most of those before a quantisation vanish in it, and harm nobody).
-fn faulty(model: &Model, job: &Job, site: u32, position: u32) -> Option<Player<RunnerRegen>> {
+pub(super) fn faulty(model: &Model, job: &Job, site: u32, position: u32) -> Option<Player<RunnerRegen>> {
     let honest = model.decode(job, &job.input_ids, None).transcript.root().unwrap();
     (0..64)
         .map(|element| {

@@ -1,0 +1,218 @@
+// Answers: each must lead to its published parent; some contradict what is public and convict at once.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity ^0.8.37;
+
+import {Asks} from "./Asks.sol";
+import {Dispute} from "./Published.sol";
+import {Blake3Node} from "../libraries/Blake3Node.sol";
+import {Blob} from "../libraries/Blob.sol";
+import {Levels} from "../libraries/Levels.sol";
+import {Merkle} from "../libraries/Merkle.sol";
+import {Site, Sites} from "../libraries/Sites.sol";
+import {Slices} from "../libraries/Slices.sol";
+import {Steps} from "../libraries/Steps.sol";
+import {Reader, Wire} from "../libraries/Wire.sol";
+
+/// Checks of answers' content.
+abstract contract Answers is Asks {
+    using Sites for Site;
+    using Wire for Reader;
+
+    bytes16 private constant TOKEN_TAG = "bitai/token/v0";
+    bytes16 private constant LEAF_TAG = "bitai/leaf/v0";
+    /// 2^46 bounds every sum of a linear (rule L1).
+    uint256 private constant SUM_MAX = 1 << 46;
+
+    /// Refuses content that is no answer to the ask; tells whether it contradicts what is public.
+    function _check(Dispute memory d, bytes20 words, Reader memory r)
+        internal
+        view
+        returns (bool contradiction)
+    {
+        uint32 kind = _word(words, 0);
+        uint32 a = _word(words, 1);
+        uint32 b = _word(words, 2);
+        if (kind == TOKENS) {
+            uint256 next = Levels.next(a);
+            bytes32 node = Merkle.fold(_hashes(r), d.claim.positions, next, a, b);
+            _checkTreeNode(d, a, b, node);
+        } else if (kind == TOKEN) {
+            contradiction = _checkToken(d, a, r);
+        } else if (kind == UNIT) {
+            contradiction = _checkUnit(d, a, b, r);
+        } else {
+            Site memory s = _site(d, b);
+            if (kind == SUM) _checkSum(s, r);
+            else _checkRow(d, words, s, r);
+        }
+        r.done();
+    }
+
+    /// All hashes up to the end.
+    function _hashes(Reader memory r) private pure returns (bytes32[] memory list) {
+        uint256 n = r.rest(32);
+        list = new bytes32[](n);
+        for (uint256 i = 0; i < n; ++i) {
+            list[i] = r.hash();
+        }
+    }
+
+    /// A token: body root, sampled id, every layer's rows, the root of every unit.
+    function _checkToken(Dispute memory d, uint32 pos, Reader memory r)
+        private
+        view
+        returns (bool contradiction)
+    {
+        bytes32 body = r.hash();
+        bool present = r.flag();
+        uint32 id = present ? r.u32() : 0;
+        bytes memory node = abi.encodePacked(
+            TOKEN_TAG, uint32(Blake3Node.swap(pos)), uint32(Blake3Node.swap(present ? 1 : 0)), body
+        );
+        if (present) node = abi.encodePacked(node, uint32(Blake3Node.swap(id)));
+        bytes32 hash = Blake3Node.hash(node);
+        _checkTreeNode(d, 0, pos, hash);
+
+        uint256 count = r.u16();
+        require(count == d.model.layers, ItemCount(count, d.model.layers));
+        bytes32[] memory leaves = new bytes32[](count);
+        for (uint256 l = 0; l < count; ++l) {
+            bytes32 kv = r.hash();
+            bool out = r.flag();
+            if (out != ((l + 1) % d.model.stride == 0)) contradiction = true;
+            bytes memory leaf = abi.encodePacked(
+                LEAF_TAG,
+                uint32(Blake3Node.swap(pos)),
+                uint32(Blake3Node.swap(l)),
+                uint32(Blake3Node.swap(out ? 1 : 0)),
+                kv
+            );
+            if (out) leaf = abi.encodePacked(leaf, r.hash());
+            leaves[l] = Blake3Node.hash(leaf);
+        }
+        bytes32 got = Merkle.root(leaves);
+        require(got == body, OtherBody(got));
+
+        bool samples = _samples(d.claim, pos);
+        uint256 units = r.rest(32);
+        uint256 expected = count + (samples ? 2 : 1);
+        require(units == expected, ItemCount(units, expected));
+        r.skip(units * 32);
+        if (present != samples) return true;
+        if (samples && id != _output(d, pos)) return true;
+    }
+
+    /// The id that the claim says was sampled at `pos`.
+    function _output(Dispute memory d, uint256 pos) internal view returns (uint32) {
+        bytes memory four = Blob.read(d.claim.outputIds, (pos + 1 - d.claim.prompt) * 4, 4);
+        // Four bytes.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return uint32(Steps.unsigned(four, 0, 4));
+    }
+
+    /// A unit: the commitment of every site.
+    function _checkUnit(Dispute memory d, uint32 pos, uint32 unit, Reader memory r)
+        private
+        view
+        returns (bool contradiction)
+    {
+        (uint256 first, uint256 count) = _unitSites(d, unit);
+        bytes32[] memory leaves = new bytes32[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            uint256 kind = r.u8();
+            uint256 len = _commitLength(kind) - 1;
+            uint256 spot = r.skip(len);
+            leaves[i] = _siteLeaf(first + i, kind, spot, len);
+            if (_clashes(d, pos, unit, first + i, kind, Wire.wordAt(spot))) contradiction = true;
+        }
+        bytes32 got = Merkle.root(leaves);
+        require(got == _unitRoot(d, pos, unit), OtherUnit(got));
+    }
+
+    /// First site of a unit and how many it has.
+    function _unitSites(Dispute memory d, uint256 unit) private view returns (uint256 first, uint256 count) {
+        if (unit == 0) return (0, d.model.firstLayerSite);
+        if (unit > d.model.layers) return (d.model.epilogue, d.model.siteCount - d.model.epilogue);
+        // Units of layers have sites, and these ascend: halve the range until a site of the unit is hit.
+        uint256 low = d.model.firstLayerSite;
+        uint256 high = d.model.epilogue;
+        while (true) {
+            Site memory s = _site(d, (low + high) / 2);
+            if (s.unit == unit) return (s.unitFirst, s.unitSites);
+            if (s.unit < unit) low = s.unitFirst + s.unitSites;
+            else high = s.unitFirst;
+        }
+    }
+
+    /// Whether a commitment contradicts the program or what the token commits.
+    function _clashes(
+        Dispute memory d,
+        uint256 pos,
+        uint256 unit,
+        uint256 site,
+        uint256 kind,
+        bytes32 content
+    ) private view returns (bool) {
+        Site memory s = _site(d, site);
+        if (kind != s.kind) return true;
+        uint32 op = s.op();
+        if (op == Sites.SAMPLE) {
+            return Blake3Node.swap(uint256(content) >> 224) != _sampled(d, pos);
+        }
+        if (op != Sites.KV_APPEND && op != Sites.OUT) return false;
+        // The token's answer has the rows of layer unit - 1.
+        address token = _content(d.id, _words(TOKEN, pos, 0, 0, 0));
+        (uint256 layers,) = _tokenLayout(d, pos);
+        uint256 layer = unit - 1;
+        uint256 spot = layers + 33 * layer + 32 * (layer / d.model.stride);
+        if (op == Sites.KV_APPEND) return Blob.word(token, spot) != content;
+        return (layer + 1) % d.model.stride == 0 && Blob.word(token, spot + 33) != content;
+    }
+
+    /// The chaining values of a row's pieces, or one piece.
+    function _checkRow(Dispute memory d, bytes20 words, Site memory s, Reader memory r) private view {
+        (uint256 total,) = _rowLength(d, _word(words, 2), s, _word(words, 3));
+        uint256 piece = Slices.pieceLength(total);
+        if (_word(words, 0) == ROW) {
+            bytes32 got = Slices.join(_hashes(r), total, piece);
+            require(got == _hashOf(d, words, s), OtherRow(got));
+            return;
+        }
+        uint256 start = _word(words, 4) * piece;
+        uint256 len = total - start < piece ? total - start : piece;
+        require(r.left() == len, ItemCount(r.left(), len));
+        uint256 spot = r.skip(len);
+        if (total <= piece) {
+            bytes32 got = Blake3Node.hashCalldata(spot, len);
+            require(got == _hashOf(d, words, s), OtherPiece(got));
+        } else {
+            bytes32 got = Blake3Node.chainingValue(start / Slices.CHUNK, spot, len);
+            require(got == Blob.word(_rowOf(d, words), start / piece * 32), OtherPiece(got));
+        }
+    }
+
+    /// Where the row of a piece's ask is kept.
+    function _rowOf(Dispute memory d, bytes20 words) private view returns (address) {
+        return _content(d.id, _words(ROW, _word(words, 1), _word(words, 2), _word(words, 3), 0));
+    }
+
+    /// The hash of the side of a row that an ask names.
+    function _hashOf(Dispute memory d, bytes20 words, Site memory s) private view returns (bytes32) {
+        uint32 site = _word(words, 2);
+        return _sideHash(_commit(d, _word(words, 1), site, s), site, _word(words, 3));
+    }
+
+    /// The partial sums of an element of a linear.
+    function _checkSum(Site memory s, Reader memory r) private pure {
+        uint256 n = r.rest(8);
+        uint256 expected = Levels.linearParts(s.param(1), s.param(2));
+        require(n == expected, ItemCount(n, expected));
+        for (uint256 i = 0; i < n; ++i) {
+            // A sum is signed.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            int64 x = int64(r.u64());
+            int256 wide = x;
+            require(uint256(wide < 0 ? -wide : wide) <= SUM_MAX, SumTooLarge(i));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+// Accusations: the contract opens the inputs of one step and executes it. A right step ends the accuser's game.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity ^0.8.37;
+
+import {Commitment, Dispute} from "./Published.sol";
+import {Openings, Part, Want, WeightPart} from "./Openings.sol";
+import {Blake3Node} from "../libraries/Blake3Node.sol";
+import {Blob} from "../libraries/Blob.sol";
+import {Levels} from "../libraries/Levels.sol";
+import {Site, Sites} from "../libraries/Sites.sol";
+import {Steps} from "../libraries/Steps.sol";
+import {Reader, Wire} from "../libraries/Wire.sol";
+
+/// The steps.
+abstract contract Leaves is Openings {
+    using Sites for Site;
+    using Wire for Reader;
+
+    uint256 private constant LINEAR_PART = 0;
+    uint256 private constant LINEAR_FINISH = 1;
+    uint256 private constant GREEDY_EXCEEDED = 11;
+    uint256 private constant EMBED = 14;
+
+    /// Executes an accusation that rests on the answer with id `to`; tells its kind and whether the published number is
+    /// right.
+    function _execute(Dispute memory d, bytes32 to, Reader memory r, bytes calldata promptIds)
+        internal
+        view
+        returns (uint8 kind, bool right)
+    {
+        // One byte.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        kind = uint8(r.u8());
+        uint32 pos = r.u32();
+        require(pos < d.claim.positions, OutsideRange(pos, d.claim.positions));
+        if (kind == LINEAR_PART) right = _linearPart(d, to, pos, r);
+        else if (kind == LINEAR_FINISH) right = _linearFinish(d, to, pos, r);
+        else if (kind == GREEDY_EXCEEDED) right = _greedy(d, to, pos, r);
+        else if (kind == EMBED) right = _embed(d, to, pos, r, promptIds);
+        else revert NoSuchStep(kind);
+        r.done();
+    }
+
+    /// Refuses an accusation that rests on another answer than the published one.
+    function _restsOn(Dispute memory d, bytes32 to, bytes20 words) private view {
+        bytes32 published = _nodes[d.id][words].id;
+        require(published != 0, NotPublished(words));
+        require(published == to, OtherAnswer(to, published));
+    }
+
+    /// A linear's site and element.
+    function _linear(Dispute memory d, bytes32 to, uint32 pos, Reader memory r)
+        private
+        view
+        returns (uint32 site, Site memory s, uint32 element)
+    {
+        site = r.u32();
+        element = r.u32();
+        s = _site(d, site);
+        require(s.op() == Sites.LINEAR, WrongOp(site, s.op()));
+        _restsOn(d, to, _words(SUM, pos, site, element, 0));
+    }
+
+    /// L1: a part of a linear's sum.
+    function _linearPart(Dispute memory d, bytes32 to, uint32 pos, Reader memory r)
+        private
+        view
+        returns (bool)
+    {
+        (uint32 site, Site memory s, uint32 element) = _linear(d, to, pos, r);
+        uint32 part = r.u32();
+        int256 claimed = _part(d, _words(SUM, pos, site, element, 0), part, s);
+        WeightPart memory w;
+        (w.n, w.k, w.row) = (s.param(0), s.param(1), element);
+        (w.start, w.end) = Levels.linearPart(w.k, s.param(2), part);
+        bytes memory xs = _input(d, pos, Part(s.input(0), 0, w.start, w.end), r);
+        return _dot(d, site, s, xs, w, r) == claimed;
+    }
+
+    function _dot(
+        Dispute memory d,
+        uint32 site,
+        Site memory s,
+        bytes memory xs,
+        WeightPart memory w,
+        Reader memory r
+    ) private view returns (int256) {
+        uint256 planes = _site(d, s.input(0)).planes;
+        (bytes memory ws, bytes memory mults) = _weights(d, site, s, w, r);
+        return Steps.dot(xs, planes, ws, mults);
+    }
+
+    /// A published partial sum.
+    function _part(Dispute memory d, bytes20 words, uint256 part, Site memory s)
+        private
+        view
+        returns (int256)
+    {
+        uint256 parts = Levels.linearParts(s.param(1), s.param(2));
+        require(part < parts, OutsideRange(part, parts));
+        return Steps.signed(Blob.read(_content(d.id, words), part * 8, 8), 0, 8);
+    }
+
+    /// L2 to L5: a linear's requantisation of its published parts.
+    function _linearFinish(Dispute memory d, bytes32 to, uint32 pos, Reader memory r)
+        private
+        view
+        returns (bool)
+    {
+        (uint32 site, Site memory s, uint32 element) = _linear(d, to, pos, r);
+        bytes memory scales = _input(d, pos, Part(s.input(0), 1, 0, s.param(2)), r);
+        bytes memory w = _tensor(d, Want(s.tensor(1), SCALE, 1, s.param(0), element, element + 1), r);
+        uint32 bias = s.tensor(3);
+        require(r.flag() == (bias != Sites.NONE), OpeningPresence(site));
+        int256 sum;
+        if (bias != Sites.NONE) {
+            sum = Steps.signed(_tensor(d, Want(bias, I32, 1, s.param(0), element, element + 1), r), 0, 4);
+        }
+        sum = Steps.sat32(sum + _segments(d, s, _words(SUM, pos, site, element, 0), scales, w));
+        return sum == Steps.signed(_element(d, pos, site, s, 0, element), 0, 4);
+    }
+
+    /// The segments' shares, added up.
+    function _segments(Dispute memory d, Site memory s, bytes20 words, bytes memory scales, bytes memory w)
+        private
+        view
+        returns (int256 sum)
+    {
+        uint256 planes = _site(d, s.input(0)).planes;
+        uint256 segments = s.param(2);
+        for (uint256 i = 0; i < segments; ++i) {
+            int256 acc = _segment(d, s, words, i);
+            (int256 mx, int256 e) = Steps.scale(scales, i * 4);
+            acc = _requantised(s, acc, planes, mx, e, w);
+            sum += Steps.segmentShare(acc, segments);
+        }
+    }
+
+    /// A segment's published parts, added up.
+    function _segment(Dispute memory d, Site memory s, bytes20 words, uint256 i)
+        private
+        view
+        returns (int256 acc)
+    {
+        uint256 runs = Levels.linearParts(s.param(1), s.param(2)) / s.param(2);
+        for (uint256 j = 0; j < runs; ++j) {
+            acc += _part(d, words, i * runs + j, s);
+        }
+    }
+
+    function _requantised(Site memory s, int256 acc, uint256 planes, int256 mx, int256 ex, bytes memory w)
+        private
+        pure
+        returns (int256)
+    {
+        (int256 mw, int256 ew) = Steps.scale(w, 0);
+        return Steps.requant(acc, planes, mx, mw, -(ex + ew + int256(uint256(s.param(3)))));
+    }
+
+    /// S1: another id has a larger logit, or an equal one and a lower id.
+    function _greedy(Dispute memory d, bytes32 to, uint32 pos, Reader memory r) private view returns (bool) {
+        require(d.claim.temperatureQ16 == 0, OtherSampler(d.claim.temperatureQ16));
+        uint32 id = r.u32();
+        Site memory s = _site(d, d.model.siteCount - 1);
+        require(s.op() == Sites.SAMPLE, WrongOp(d.model.siteCount - 1, s.op()));
+        _restsOn(d, to, _words(UNIT, pos, s.unit, 0, 0));
+        Part memory p;
+        p.site = s.input(0);
+        s = _site(d, p.site);
+        Commitment memory c = _opened(d, pos, p.site, s, r);
+        uint256 token = _sampled(d, pos);
+        (p.start, p.end) = (token, token + 1);
+        int256 mine = Steps.signed(_row(d, s, c, p, r), 0, 4);
+        (p.start, p.end) = (id, uint256(id) + 1);
+        int256 better = Steps.signed(_row(d, s, c, p, r), 0, 4);
+        return better < mine || (better == mine && id >= token);
+    }
+
+    /// E1: an embedding's element, of the id that the job or the output has at this position.
+    function _embed(Dispute memory d, bytes32 to, uint32 pos, Reader memory r, bytes calldata promptIds)
+        private
+        view
+        returns (bool)
+    {
+        uint32 site = r.u32();
+        uint32 element = r.u32();
+        Site memory s = _site(d, site);
+        require(s.op() == Sites.EMBED, WrongOp(site, s.op()));
+        {
+            (bytes20 words,,) = _pieceAsk(d, pos, site, s, 0, element);
+            _restsOn(d, to, words);
+        }
+        WeightPart memory w;
+        (w.n, w.k, w.row) = (d.model.vocab, d.model.dModel, _inputId(d, pos, promptIds));
+        (w.start, w.end) = (element, uint256(element) + 1);
+        return _embedded(d, site, s, w, r) == Steps.signed(_element(d, pos, site, s, 0, element), 0, 4);
+    }
+
+    function _embedded(Dispute memory d, uint32 site, Site memory s, WeightPart memory w, Reader memory r)
+        private
+        view
+        returns (int256)
+    {
+        (bytes memory q, bytes memory mult) = _weights(d, site, s, w, r);
+        bytes memory scale = _tensor(d, Want(s.tensor(1), SCALE, 1, w.n, w.row, w.row + 1), r);
+        uint256 m = mult.length == 0 ? 1 : uint8(mult[0]);
+        return Steps.embedded(Steps.signed(q, 0, 1), m, scale, int256(uint256(s.param(0))));
+    }
+
+    /// The id that position `pos` runs: the prompt's, or one of the output's.
+    function _inputId(Dispute memory d, uint256 pos, bytes calldata promptIds)
+        private
+        view
+        returns (uint256)
+    {
+        if (pos >= d.claim.prompt) return _output(d, pos - 1);
+        bytes32 got = keccak256(promptIds);
+        require(got == d.claim.inputHash, WrongPrompt(got));
+        return Blake3Node.swap(uint32(bytes4(promptIds[pos * 4:pos * 4 + 4])));
+    }
+}

@@ -1,0 +1,144 @@
+// Whole games that the Rust engine recorded end the same way here, move by move.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity ^0.8.37;
+
+import {ClaimState, Game, GameState} from "../src/interfaces/IPocVerifier.sol";
+import {Blake3} from "../src/libraries/Blake3.sol";
+import {JobStatus, SlotState} from "../src/interfaces/IWorkerHub.sol";
+import {PocVerifier} from "../src/PocVerifier.sol";
+import {GameBase, Recorded} from "./GameBase.sol";
+
+contract GamesTest is GameBase {
+    /// Games in the vectors.
+    uint256 private constant GAMES = 18;
+
+    function setUp() public override {
+        super.setUp();
+        _keep(0);
+        _keep(1);
+    }
+
+    function _game(uint256 i) private {
+        Recorded memory g = _recorded(i);
+        (uint256 jobId, address neuron) = _claimed(g);
+        bytes32 claim = _open(g, jobId, neuron, challenger);
+        uint256 bond = poc.bond(g.spec.modelRoot);
+        uint256 before = challenger.balance;
+        _play(g, claim, neuron, challenger, 0, g.moves.length);
+        Game memory after_ = _gameOf(claim, challenger);
+        if (g.guilty) {
+            assertEq(uint256(poc.claimOf(claim).state), uint256(ClaimState.Convicted), g.name);
+            _state(jobId, neuron, SlotState.Failed);
+            assertEq(challenger.balance, before + 0.5 ether, "half of the collateral");
+            vm.prank(challenger);
+            poc.takeBack(claim);
+            assertEq(poc.owedTo(challenger), bond, "the bond");
+        } else {
+            assertEq(uint256(after_.state), uint256(GameState.Lost), g.name);
+            assertEq(uint256(poc.claimOf(claim).state), uint256(ClaimState.Disputed), g.name);
+            assertEq(poc.owedTo(neuron), bond, "the bond is the neuron's");
+        }
+        _whole();
+        _pastDeadline(jobId);
+        hub.finalise(jobId);
+        _status(jobId, g.guilty ? JobStatus.Refunded : JobStatus.Settled);
+    }
+
+    function test_EveryRecordedGameIsHere() public view {
+        assertTrue(vm.keyExistsJson(json, string.concat(".games[", vm.toString(GAMES - 1), "]")), "last");
+        assertTrue(!vm.keyExistsJson(json, string.concat(".games[", vm.toString(GAMES), "]")), "one more");
+    }
+
+    function test_IdsAreThoseOfRust() public {
+        vm.chainId(vm.parseJsonUint(json, ".chainId"));
+        address there = vm.parseJsonAddress(json, ".hub");
+        PocVerifier other = PocVerifier(_create("PocVerifier", abi.encode(there, book, 1, address(0), 0, 0)));
+        for (uint256 i = 0; i < GAMES; i += 5) {
+            Recorded memory g = _recorded(i);
+            bytes32 id = other.claimId(
+                vm.parseJsonUint(json, ".jobId"),
+                vm.parseJsonAddress(json, ".neuron"),
+                hub.hashJob(g.spec),
+                g.root,
+                keccak256(g.outputs)
+            );
+            assertEq(id, g.claim, "claim");
+            for (uint256 j = 0; j < g.moves.length && j < 4; ++j) {
+                bytes16 tag = _is(g, j, "ask") ? bytes16("bitai/ask/v0") : bytes16("bitai/answer/v0");
+                assertEq(Blake3.hash(bytes.concat(tag, g.moves[j])), g.ids[j], "move");
+            }
+        }
+    }
+
+    function test_Game00() public {
+        _game(0);
+    }
+
+    function test_Game01() public {
+        _game(1);
+    }
+
+    function test_Game02() public {
+        _game(2);
+    }
+
+    function test_Game03() public {
+        _game(3);
+    }
+
+    function test_Game04() public {
+        _game(4);
+    }
+
+    function test_Game05() public {
+        _game(5);
+    }
+
+    function test_Game06() public {
+        _game(6);
+    }
+
+    function test_Game07() public {
+        _game(7);
+    }
+
+    function test_Game08() public {
+        _game(8);
+    }
+
+    function test_Game09() public {
+        _game(9);
+    }
+
+    function test_Game10() public {
+        _game(10);
+    }
+
+    function test_Game11() public {
+        _game(11);
+    }
+
+    function test_Game12() public {
+        _game(12);
+    }
+
+    function test_Game13() public {
+        _game(13);
+    }
+
+    function test_Game14() public {
+        _game(14);
+    }
+
+    function test_Game15() public {
+        _game(15);
+    }
+
+    function test_Game16() public {
+        _game(16);
+    }
+
+    function test_Game17() public {
+        _game(17);
+    }
+}

@@ -1,0 +1,95 @@
+// The book of programs: keeps what the model root binds, and refuses what no dispute could go through.
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+pragma solidity ^0.8.37;
+
+import {Branches, Dims, IProgramBook, Model} from "../src/interfaces/IProgramBook.sol";
+import {GameBase} from "./GameBase.sol";
+
+contract ProgramBookTest is GameBase {
+    bytes32 private root;
+    Dims private dims;
+    Branches private branches;
+    bytes private records;
+
+    function setUp() public override {
+        super.setUp();
+        root = _root(".models[1]");
+        dims = _dims(".models[1]");
+        branches = _branches(".models[1]");
+        records = vm.parseJsonBytes(json, ".models[1].records");
+    }
+
+    /// The records with word `word` of site `site` replaced.
+    function _with(uint256 site, uint256 word, uint32 value) private view returns (bytes memory out) {
+        out = records;
+        for (uint256 i = 0; i < 4; ++i) {
+            out[site * 104 + word * 4 + i] = bytes1(uint8(value >> (8 * i)));
+        }
+    }
+
+    function _refuse(bytes4 why, bytes memory sites) private {
+        vm.expectPartialRevert(why);
+        book.keep(root, dims, branches, sites);
+    }
+
+    function test_KeepsAProgramForEver() public {
+        book.keep(root, dims, branches, records);
+        Model memory m = book.model(root);
+        assertEq(m.layers, 2, "layers");
+        assertEq(m.siteCount, records.length / 104, "sites");
+        assertEq(m.firstLayerSite, 1, "the embedding alone comes before the layers");
+        assertEq(m.epilogue, m.siteCount - 4, "norm, quantisation, head, sample");
+        assertEq(m.tensorCount, branches.tensorCount, "tensors");
+        _refuse(IProgramBook.ProgramKnown.selector, records);
+    }
+
+    function test_rejects_another_program_or_branch() public {
+        // A norm's gain_f: no rule is broken, but the root is another.
+        _refuse(IProgramBook.WrongModelRoot.selector, _with(1, 10, 20));
+        branches.tensorCount += 1;
+        _refuse(IProgramBook.WrongModelRoot.selector, records);
+        branches.tensorCount -= 1;
+        dims.stride += 1;
+        _refuse(IProgramBook.WrongModelRoot.selector, records);
+    }
+
+    function test_rejects_records_that_are_none() public {
+        _refuse(IProgramBook.BadRecords.selector, "");
+        _refuse(IProgramBook.BadRecords.selector, hex"00");
+        _refuse(IProgramBook.BadRecords.selector, new bytes(1093 * 104));
+    }
+
+    function test_rejects_sites_that_read_later_ones_or_other_shapes() public {
+        _refuse(IProgramBook.BadInput.selector, _with(1, 2, 1));
+        _refuse(IProgramBook.BadInput.selector, _with(1, 2, type(uint32).max));
+        // A linear that reads the norm, not its quantisation; one of another K; a quantisation of no plane.
+        _refuse(IProgramBook.BadShape.selector, _with(3, 2, 1));
+        _refuse(IProgramBook.BadShape.selector, _with(3, 11, 63));
+        _refuse(IProgramBook.BadShape.selector, _with(2, 10, 0));
+    }
+
+    function test_rejects_layers_out_of_order_and_without_a_cached_row() public {
+        _refuse(IProgramBook.BadLayer.selector, _with(1, 1, 1));
+        _refuse(IProgramBook.BadLayer.selector, _with(2, 1, 2));
+        dims.layers = 3;
+        _refuse(IProgramBook.BadLayer.selector, records);
+        dims.layers = 257;
+        _refuse(IProgramBook.ProgramTooLarge.selector, records);
+        dims.layers = 2;
+        // The cached row becomes a sum of its inputs: attention has nothing to read.
+        _refuse(IProgramBook.BadShape.selector, _with(11, 0, 10));
+        // The last layer's out row, which no site reads, becomes a second cached row.
+        uint256 out = records.length / 104 - 5;
+        records = _with(out, 0, 7);
+        records = _with(out, 2, 9);
+        records = _with(out, 3, 10);
+        records = _with(out, 10, 2);
+        _refuse(IProgramBook.BadCache.selector, _with(out, 11, 16));
+    }
+
+    function test_rejects_tensors_that_the_pack_lacks_and_ops_without_a_dispute() public {
+        _refuse(IProgramBook.NoSuchTensor.selector, _with(0, 6, branches.tensorCount));
+        _refuse(IProgramBook.NoDisputeFor.selector, _with(1, 0, 15));
+        _refuse(IProgramBook.NoDisputeFor.selector, _with(12, 17, 0));
+    }
+}
