@@ -10,7 +10,7 @@ import {GameBase, Recorded} from "./GameBase.sol";
 
 contract GamesTest is GameBase {
     /// Games in the vectors.
-    uint256 private constant GAMES = 18;
+    uint256 private constant GAMES = 37;
 
     function setUp() public override {
         super.setUp();
@@ -140,5 +140,81 @@ contract GamesTest is GameBase {
 
     function test_Game17() public {
         _game(17);
+    }
+
+    function test_Game18() public {
+        _game(18);
+    }
+
+    function test_Game19() public {
+        _game(19);
+    }
+
+    function test_Game20() public {
+        _game(20);
+    }
+
+    function test_Game21() public {
+        _game(21);
+    }
+
+    function test_Game22() public {
+        _game(22);
+    }
+
+    function test_Game23() public {
+        _game(23);
+    }
+
+    function test_Game24() public {
+        _game(24);
+    }
+
+    function test_Game25() public {
+        _game(25);
+    }
+
+    function test_Game26() public {
+        _game(26);
+    }
+
+    function test_Game27() public {
+        _game(27);
+    }
+
+    function test_Game28() public {
+        _game(28);
+    }
+
+    function test_Game29() public {
+        _game(29);
+    }
+
+    function test_Game30() public {
+        _game(30);
+    }
+
+    function test_Game31() public {
+        _game(31);
+    }
+
+    function test_Game32() public {
+        _game(32);
+    }
+
+    function test_Game33() public {
+        _game(33);
+    }
+
+    function test_Game34() public {
+        _game(34);
+    }
+
+    function test_Game35() public {
+        _game(35);
+    }
+
+    function test_Game36() public {
+        _game(36);
     }
 }

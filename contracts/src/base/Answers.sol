@@ -43,6 +43,7 @@ abstract contract Answers is Asks {
         } else {
             Site memory s = _site(d, b);
             if (kind == SUM) _checkSum(s, r);
+            else if (kind == GROUP) _checkGroup(s, _word(words, 3), r);
             else _checkRow(d, words, s, r);
         }
         r.done();
@@ -200,6 +201,17 @@ abstract contract Answers is Asks {
     function _hashOf(Dispute memory d, bytes20 words, Site memory s) private view returns (bytes32) {
         uint32 site = _word(words, 2);
         return _sideHash(_commit(d, _word(words, 1), site, s), site, _word(words, 3));
+    }
+
+    /// The maxima of a group, before the transform and after it: value and index each.
+    function _checkGroup(Site memory s, uint256 group, Reader memory r) private pure {
+        uint256[4] memory x;
+        for (uint256 i = 0; i < 4; ++i) {
+            x[i] = r.u32();
+        }
+        require(x[1] / s.group == group, MaximumOutside(x[1]));
+        require(x[3] / s.group == group, MaximumOutside(x[3]));
+        require(s.param(1) != 0 || (x[0] == x[2] && x[1] == x[3]), TwoMaxima());
     }
 
     /// The partial sums of an element of a linear.

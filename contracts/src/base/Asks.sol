@@ -21,7 +21,7 @@ abstract contract Asks is Published {
             _unused(words, 3);
             return _aboveTokens(d, a, b);
         }
-        require(kind <= SUM, NoSuchAsk(kind));
+        require(kind <= SUM || kind == GROUP, NoSuchAsk(kind));
         require(a < d.claim.positions, OutsideRange(a, d.claim.positions));
         if (kind == TOKEN) {
             _unused(words, 2);
@@ -61,6 +61,12 @@ abstract contract Asks is Published {
             require(s.op() == Sites.LINEAR, WrongOp(site, s.op()));
             (bytes20 piece,,) = _pieceAsk(d, pos, site, s, 0, c);
             return piece;
+        }
+        if (kind == GROUP) {
+            _unused(words, 4);
+            require(s.op() == Sites.QUANT, WrongOp(site, s.op()));
+            require(c < s.cols / s.group, OutsideRange(c, s.cols / s.group));
+            return unit;
         }
         (uint256 total,) = _rowLength(d, site, s, c);
         uint256 count = Slices.pieces(total, Slices.pieceLength(total));

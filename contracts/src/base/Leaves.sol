@@ -3,7 +3,8 @@
 pragma solidity ^0.8.37;
 
 import {Commitment, Dispute} from "./Published.sol";
-import {Openings, Part, Want, WeightPart} from "./Openings.sol";
+import {GroupLeaves} from "./GroupLeaves.sol";
+import {Part, Want, WeightPart} from "./Openings.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
 import {Levels} from "../libraries/Levels.sol";
@@ -12,12 +13,16 @@ import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// The steps.
-abstract contract Leaves is Openings {
+abstract contract Leaves is GroupLeaves {
     using Sites for Site;
     using Wire for Reader;
 
     uint256 private constant LINEAR_PART = 0;
     uint256 private constant LINEAR_FINISH = 1;
+    uint256 private constant ABS_MAX_NOT_ATTAINED = 7;
+    uint256 private constant ABS_MAX_EXCEEDED = 8;
+    uint256 private constant GROUP_SCALE = 9;
+    uint256 private constant QUANT_ELEMENT = 10;
     uint256 private constant GREEDY_EXCEEDED = 11;
     uint256 private constant EMBED = 14;
 
@@ -35,17 +40,14 @@ abstract contract Leaves is Openings {
         require(pos < d.claim.positions, OutsideRange(pos, d.claim.positions));
         if (kind == LINEAR_PART) right = _linearPart(d, to, pos, r);
         else if (kind == LINEAR_FINISH) right = _linearFinish(d, to, pos, r);
+        else if (kind == ABS_MAX_NOT_ATTAINED) right = _absMax(d, to, pos, true, r);
+        else if (kind == ABS_MAX_EXCEEDED) right = _absMax(d, to, pos, false, r);
+        else if (kind == GROUP_SCALE) right = _groupScale(d, to, pos, r);
+        else if (kind == QUANT_ELEMENT) right = _quantElement(d, to, pos, r);
         else if (kind == GREEDY_EXCEEDED) right = _greedy(d, to, pos, r);
         else if (kind == EMBED) right = _embed(d, to, pos, r, promptIds);
         else revert NoSuchStep(kind);
         r.done();
-    }
-
-    /// Refuses an accusation that rests on another answer than the published one.
-    function _restsOn(Dispute memory d, bytes32 to, bytes20 words) private view {
-        bytes32 published = _nodes[d.id][words].id;
-        require(published != 0, NotPublished(words));
-        require(published == to, OtherAnswer(to, published));
     }
 
     /// A linear's site and element.

@@ -54,6 +54,13 @@ abstract contract Openings is Answers {
     uint256 private constant BRANCHES = 4;
     uint256 private constant TENSORS = 2;
 
+    /// Refuses an accusation that rests on another answer than the published one.
+    function _restsOn(Dispute memory d, bytes32 to, bytes20 words) internal view {
+        bytes32 published = _nodes[d.id][words].id;
+        require(published != 0, NotPublished(words));
+        require(published == to, OtherAnswer(to, published));
+    }
+
     /// A site's commitment: as it is published, else as it is opened under its unit's published root.
     function _opened(Dispute memory d, uint256 pos, uint32 site, Site memory s, Reader memory r)
         internal

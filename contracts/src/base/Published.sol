@@ -47,6 +47,7 @@ abstract contract Published is IPocVerifier {
     uint32 internal constant ROW = 3;
     uint32 internal constant PIECE = 4;
     uint32 internal constant SUM = 5;
+    uint32 internal constant GROUP = 8;
 
     mapping(bytes32 claim => Claim) internal _claims;
     mapping(bytes32 claim => mapping(bytes20 words => Node)) internal _nodes;

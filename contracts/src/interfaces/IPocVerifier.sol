@@ -214,6 +214,10 @@ interface IPocVerifier {
     error OtherPiece(bytes32 got);
     /// Thrown when a partial sum is larger than any sum can be.
     error SumTooLarge(uint256 part);
+    /// Thrown when a published maximum lies outside its group.
+    error MaximumOutside(uint256 index);
+    /// Thrown when two maxima of a group are published and nothing is transformed.
+    error TwoMaxima();
     /// Thrown when a commitment is of a kind that there is not.
     error BadCommitment(uint256 kind);
     /// Thrown when an input of another unit comes without its path.

@@ -218,6 +218,45 @@ fn games() -> Value {
     let site = one.sites(Some(0), "linear")[3];
     let player = faulty(one, &long, site, 300).unwrap();
     games.push(lie("a tree of two levels", 0, one, &long, player, Lie::None));
+    // The last quantisation of a layer 1 is transformed; the first is not, nor is it of one plane.
+    let quants = two.sites(Some(1), "quant");
+    for (what, site) in [
+        ("plain", quants[0]),
+        ("of a head, transformed", quants[1]),
+        ("of 16 bits, transformed", quants[6]),
+    ] {
+        for (lied, by) in [
+            ("a maximum that is too large", Lie::AbsUp),
+            ("a maximum that is too small", Lie::AbsDown),
+            ("a maximum before the transform that is too large", Lie::RawUp),
+            ("a maximum before the transform that is too small", Lie::RawDown),
+            ("a wrong element", Lie::None),
+        ] {
+            let player = wrong_element(two, &wide, site, 5, 11);
+            let name = format!("{lied} of a quantisation, {what}");
+            games.push(lie(&name, 1, two, &wide, player, by));
+        }
+        let name = format!("a right element of a quantisation, {what}");
+        games.push(false_accusation(&name, 1, two, &wide, site));
+    }
+    let site = two.sites(Some(1), "quant")[2] as usize;
+    let out = two.sites(Some(1), "out")[0] as usize;
+    let player = tampered(two, &wide, 3, move |rows| {
+        if let Some(SiteRow::Quant { scales, .. }) = rows.0[site].as_mut() {
+            scales.last_mut().unwrap().e += 1;
+        }
+        if let Some(SiteRow::Acts(v)) = rows.0[out].as_mut() {
+            v[0] += 1;
+        }
+    });
+    games.push(lie(
+        "a wrong scale of a quantisation",
+        1,
+        two,
+        &wide,
+        player,
+        Lie::None,
+    ));
     json!({
         "about": "written by poc/src/dispute/tests/games.rs, played again by contracts/test/Games.t.sol",
         "chainId": 31_337,
