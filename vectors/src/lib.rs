@@ -11,6 +11,7 @@ mod hashes;
 mod rows;
 mod rowwise;
 mod sampling;
+mod step_ends;
 mod steps;
 mod whole;
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     File,
     arithmetic::{EDGES, SCALES, scale},
+    step_ends::{draws, round_scales},
 };
 
 /// Where the values of an input come from.
@@ -374,82 +375,40 @@ fn sums(i: &mut Input<'_>) {
     i.size(10).long(1, 40).size(10).long(1, 40).long(1, 39);
 }
 
-/// A draw that holds, and the same with one number after the other changed: every answer of the step.
-fn draws() -> Vec<Vec<u8>> {
-    use bitai_kernels::reference::sample as s;
-    let logits = [65_536, 3_000, -9_000, 65_536, 40_000, -400_000, 60_000, 0];
-    let (temperature, top_k, top_p, seed, pos) = (52_429u32, 5u32, 60_000u32, 77u64, 12u32);
-    let probs = s::probabilities(&logits, temperature, 16);
-    let k_cut = s::threshold(&probs, top_k, 1 << 16);
-    let cut = s::threshold(&probs, top_k, top_p);
-    let mass = s::kept_mass(&probs, 0, cut);
-    let token = s::holder(&probs, cut, s::point(s::draw(seed, pos), mass));
-    let sums = s::id_sums(&probs, 0, k_cut, cut, token);
-    let build = |top_k: u32, top_p: u32, seed: u64, cut: s::Threshold, token: u32, sums: s::IdSums| {
-        let mut b = vec![Kind::Draw as u8];
-        for x in [logits.len() as u32, top_k, top_p] {
-            b.extend(x.to_le_bytes());
+/// Keys at and just below the largest score, where weights are large and the place of the key rounds them.
+fn near_keys(rng: &mut Rng) -> Vec<Vec<u8>> {
+    const D: usize = 8;
+    let mut all = vec![];
+    for position in [1u32, 2, 3, 50, 77, 127, 128, 255, 256, 1_001, 131_071] {
+        let mut i = Input {
+            rng: &mut *rng,
+            mood: Mood::Typical,
+            bytes: vec![],
+        };
+        i.scale().ints(D).ints(D).scale().ints(D).scale();
+        let opened = i.bytes;
+        let site = Scale { m: 47_274, e: -18 }.to_bytes();
+        let unit = [&[1][..], &(-15i16).to_le_bytes()].concat();
+        let d = (D as u16).to_le_bytes();
+        let key = [&[Kind::KeyScore as u8][..], &d, &site, &unit, &opened].concat();
+        let score = execute(&key).ok().and_then(|b| b.first_chunk().copied());
+        let score = score.map_or(0, i32::from_le_bytes);
+        for (p_bits, above) in [(15, 0), (23, 0), (23, 1 << 14)] {
+            let max = score.saturating_add(above).to_le_bytes();
+            let fixed = [
+                &[Kind::KeyShare as u8][..],
+                &d,
+                &[3, 0, p_bits],
+                &site,
+                &unit,
+                &unit,
+                &max,
+            ]
+            .concat();
+            all.push([&fixed[..], &position.to_le_bytes(), &opened].concat());
         }
-        b.extend(seed.to_le_bytes());
-        for x in [
-            pos,
-            k_cut.p,
-            k_cut.id,
-            cut.p,
-            cut.id,
-            probs[token as usize],
-            token,
-            sums.k_count,
-        ] {
-            b.extend(x.to_le_bytes());
-        }
-        b.extend(sums.k_mass.to_le_bytes());
-        b.extend(sums.count.to_le_bytes());
-        b.extend(sums.mass.to_le_bytes());
-        b.extend(sums.below.to_le_bytes());
-        b
-    };
-    let other = (token + 1) % 8;
-    vec![
-        build(top_k, top_p, seed, cut, token, sums),
-        build(top_k, top_p, seed + 1, cut, token, sums),
-        build(top_k, top_p, seed, cut, other, sums),
-        build(0, top_p, seed, cut, token, sums),
-        build(top_k + 1, top_p, seed, cut, token, sums),
-        build(top_k, 0, seed, cut, token, sums),
-        build(top_k, u32::MAX, seed, cut, token, sums),
-        build(
-            top_k,
-            top_p,
-            seed,
-            s::Threshold { p: u32::MAX, ..cut },
-            token,
-            sums,
-        ),
-        build(
-            top_k,
-            top_p,
-            seed,
-            cut,
-            token,
-            s::IdSums {
-                below: u64::MAX,
-                ..sums
-            },
-        ),
-        build(
-            top_k,
-            top_p,
-            seed,
-            cut,
-            token,
-            s::IdSums {
-                mass: 0,
-                count: 1,
-                ..sums
-            },
-        ),
-    ]
+    }
+    all
 }
 
 /// Inputs that every implementation refuses.
@@ -542,8 +501,11 @@ fn cases(kind: Kind, rng: &mut Rng) -> Vec<Value> {
             inputs.push(i.bytes);
         }
     }
-    if kind == Kind::Draw {
-        inputs.extend(draws());
+    match kind {
+        Kind::Draw => inputs.extend(draws()),
+        Kind::KeyShare => inputs.extend(near_keys(rng)),
+        Kind::QuantScale => inputs.extend(round_scales()),
+        _ => {}
     }
     inputs
         .iter()
