@@ -62,6 +62,11 @@ abstract contract GameBase is Base, Precompiles {
         book.keep(_root(m), _dims(m), _branches(m), records);
     }
 
+    /// Puts the model of game `i` into the book.
+    function _keepFor(uint256 i) internal {
+        _keep(vm.parseJsonUint(json, string.concat(".games[", vm.toString(i), "].model")));
+    }
+
     function _root(string memory m) internal view returns (bytes32) {
         return vm.parseJsonBytes32(json, string.concat(m, ".root"));
     }

@@ -192,7 +192,37 @@ contract GameErrorsTest is GameStage {
     function test_rejects_groups_of_what_is_no_quantisation() public {
         _stage(GROUP_GAME, 6);
         _refuseAsk(IPocVerifier.WrongOp.selector, _ask(_here[g.ids[5]], 8, 5, 1, 0, 0));
-        _refuseAsk(IPocVerifier.NoSuchAsk.selector, _ask(_here[g.ids[5]], 6, 5, 1, 0, 0));
+        _refuseAsk(IPocVerifier.NoSuchAsk.selector, _ask(_here[g.ids[5]], 9, 5, 0, 0, 0));
         _goesOn(6);
+    }
+
+    function test_rejects_sums_over_keys_that_do_not_give_the_element() public {
+        _stage(KEY_GAME, 9);
+        // Both units with their keys (7 bytes each), the largest score and its key, then the parts.
+        _refuseAnswer(IPocVerifier.OtherElement.selector, _flip(_move(g, 9), 58));
+        bytes memory outside = _move(g, 9);
+        outside[35] = 0x7f;
+        _refuseAnswer(IPocVerifier.MaximumOutside.selector, outside);
+        outside = _move(g, 9);
+        outside[50] = 0x7f;
+        _refuseAnswer(IPocVerifier.MaximumOutside.selector, outside);
+        _refuseAnswer(IPocVerifier.ItemCount.selector, _cut(_move(g, 9), 16));
+        _refuseAnswer(Wire.RaggedList.selector, _cut(_move(g, 9), 1));
+        _goesOn(9);
+    }
+
+    function test_rejects_keys_that_do_not_add_up() public {
+        _stage(KEY_GAME, 11);
+        _refuseAnswer(IPocVerifier.OtherSums.selector, _flip(_move(g, 11), 32));
+        _refuseAnswer(IPocVerifier.ItemCount.selector, _cut(_move(g, 11), 9));
+        _goesOn(11);
+    }
+
+    function test_rejects_parts_of_keys_that_there_are_not() public {
+        _stage(KEY_GAME, 10);
+        bytes memory ask = _move(g, 10);
+        ask[48] = 0x40;
+        _refuseAsk(IPocVerifier.OutsideRange.selector, ask);
+        _goesOn(10);
     }
 }

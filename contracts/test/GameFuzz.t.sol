@@ -13,16 +13,11 @@ contract GameFuzzTest is GameBase {
     bytes32 private claim;
 
     function _stage(uint256 game, uint256 upTo) private {
+        _keepFor(game);
         g = _recorded(game);
         (jobId, neuron) = _claimed(g);
         claim = _open(g, jobId, neuron, challenger);
         _play(g, claim, neuron, challenger, 0, upTo);
-    }
-
-    function setUp() public override {
-        super.setUp();
-        _keep(0);
-        _keep(1);
     }
 
     /// Games in which an honest neuron is accused.
@@ -30,7 +25,7 @@ contract GameFuzzTest is GameBase {
         return [uint256(2), 5, 8, 14, 16, 23, 29, 35][i % 8];
     }
 
-    /// forge-config: default.fuzz.runs = 48
+    /// forge-config: default.fuzz.runs = 16
     function testFuzz_NoChangedAccusationConvictsAnHonestNeuron(uint256 pick, uint256 spot, uint8 bits)
         public
     {
@@ -47,7 +42,7 @@ contract GameFuzzTest is GameBase {
         _whole();
     }
 
-    /// forge-config: default.fuzz.runs = 48
+    /// forge-config: default.fuzz.runs = 16
     function testFuzz_NoChangedAnswerTakesThePlaceOfTheCommittedOne(
         uint256 pick,
         uint256 which,
@@ -71,7 +66,7 @@ contract GameFuzzTest is GameBase {
         _whole();
     }
 
-    /// forge-config: default.fuzz.runs = 24
+    /// forge-config: default.fuzz.runs = 12
     function testFuzz_MoneyIsConservedAndThereIsOneWinner(uint256 seed, bool lies) public {
         _stage(lies ? 0 : 2, 0);
         uint256 next;

@@ -17,6 +17,12 @@ abstract contract GameStage is GameBase {
 
     /// A lie about a maximum of a plain quantisation: Tokens, Token, Unit, Piece, Group, accusation.
     uint256 internal constant GROUP_GAME = 18;
+    /// A lie about a sum over keys: Tokens, Token, Unit, Piece, Keys, KeyPart, accusation.
+    uint256 internal constant KEY_GAME = 37;
+    /// A largest score that another key exceeds.
+    uint256 internal constant MAX_GAME = 39;
+    /// A head without a unit of its keys.
+    uint256 internal constant UNIT_GAME = 42;
 
     // Places in a linear part's accusation: the input is a quantised row of 640 bytes.
     uint256 internal constant PATH_FLAG = 114;

@@ -10,15 +10,10 @@ import {GameBase, Recorded} from "./GameBase.sol";
 
 contract GamesTest is GameBase {
     /// Games in the vectors.
-    uint256 private constant GAMES = 37;
-
-    function setUp() public override {
-        super.setUp();
-        _keep(0);
-        _keep(1);
-    }
+    uint256 private constant GAMES = 49;
 
     function _game(uint256 i) private {
+        _keepFor(i);
         Recorded memory g = _recorded(i);
         (uint256 jobId, address neuron) = _claimed(g);
         bytes32 claim = _open(g, jobId, neuron, challenger);
@@ -216,5 +211,53 @@ contract GamesTest is GameBase {
 
     function test_Game36() public {
         _game(36);
+    }
+
+    function test_Game37() public {
+        _game(37);
+    }
+
+    function test_Game38() public {
+        _game(38);
+    }
+
+    function test_Game39() public {
+        _game(39);
+    }
+
+    function test_Game40() public {
+        _game(40);
+    }
+
+    function test_Game41() public {
+        _game(41);
+    }
+
+    function test_Game42() public {
+        _game(42);
+    }
+
+    function test_Game43() public {
+        _game(43);
+    }
+
+    function test_Game44() public {
+        _game(44);
+    }
+
+    function test_Game45() public {
+        _game(45);
+    }
+
+    function test_Game46() public {
+        _game(46);
+    }
+
+    function test_Game47() public {
+        _game(47);
+    }
+
+    function test_Game48() public {
+        _game(48);
     }
 }

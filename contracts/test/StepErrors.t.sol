@@ -94,6 +94,36 @@ contract StepErrorsTest is GameStage {
         _goesOn(10);
     }
 
+    function test_rejects_keys_that_are_not_the_claims() public {
+        _stage(KEY_GAME, 12);
+        // Position, site, element, key, then the token's body and whether it sampled.
+        bytes memory key = _move(g, 12);
+        key[46] = 0x01;
+        _refuseAccusation(IPocVerifier.OutsideRange.selector, key);
+        _refuseAccusation(IPocVerifier.WrongKey.selector, _flip(_move(g, 12), 49));
+        _refuseAccusation(IPocVerifier.OpeningPresence.selector, _flip(_move(g, 12), 81));
+        _refuseAccusation(Merkle.PathLength.selector, _flip(_move(g, 12), 82));
+        _refuseAccusation(IPocVerifier.NotPublished.selector, _flip(_move(g, 12), 41));
+        _goesOn(12);
+    }
+
+    function test_rejects_another_key_than_the_published_one() public {
+        _stage(MAX_GAME, 10);
+        bytes memory move = _move(g, 10);
+        // The key exceeds the published score; it is not the one that is said to attain it.
+        move[32] = 0x03;
+        _refuseAccusation(IPocVerifier.OtherKey.selector, move);
+        _goesOn(10);
+    }
+
+    function test_rejects_a_unit_that_is_not_published() public {
+        _stage(UNIT_GAME, 10);
+        bytes memory move = _move(g, 10);
+        move[32] = 0x05;
+        _refuseAccusation(IPocVerifier.NoUnit.selector, move);
+        _goesOn(10);
+    }
+
     function test_rejects_another_prompt() public {
         _stage(EMBED_GAME, 8);
         bytes memory move = _move(g, 8);

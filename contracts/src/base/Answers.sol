@@ -10,6 +10,7 @@ import {Levels} from "../libraries/Levels.sol";
 import {Merkle} from "../libraries/Merkle.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
+import {StepCall} from "../libraries/StepCall.sol";
 import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
@@ -18,8 +19,6 @@ abstract contract Answers is Asks {
     using Sites for Site;
     using Wire for Reader;
 
-    bytes16 private constant TOKEN_TAG = "bitai/token/v0";
-    bytes16 private constant LEAF_TAG = "bitai/leaf/v0";
     /// 2^46 bounds every sum of a linear (rule L1).
     uint256 private constant SUM_MAX = 1 << 46;
 
@@ -44,6 +43,8 @@ abstract contract Answers is Asks {
             Site memory s = _site(d, b);
             if (kind == SUM) _checkSum(s, r);
             else if (kind == GROUP) _checkGroup(s, _word(words, 3), r);
+            else if (kind == KEYS) _checkKeys(d, words, s, r);
+            else if (kind == KEY_PART) _checkKeyPart(d, words, s, r);
             else _checkRow(d, words, s, r);
         }
         r.done();
@@ -67,12 +68,7 @@ abstract contract Answers is Asks {
         bytes32 body = r.hash();
         bool present = r.flag();
         uint32 id = present ? r.u32() : 0;
-        bytes memory node = abi.encodePacked(
-            TOKEN_TAG, uint32(Blake3Node.swap(pos)), uint32(Blake3Node.swap(present ? 1 : 0)), body
-        );
-        if (present) node = abi.encodePacked(node, uint32(Blake3Node.swap(id)));
-        bytes32 hash = Blake3Node.hash(node);
-        _checkTreeNode(d, 0, pos, hash);
+        _checkTreeNode(d, 0, pos, _tokenNode(pos, body, present, id));
 
         uint256 count = r.u16();
         require(count == d.model.layers, ItemCount(count, d.model.layers));
@@ -81,15 +77,7 @@ abstract contract Answers is Asks {
             bytes32 kv = r.hash();
             bool out = r.flag();
             if (out != ((l + 1) % d.model.stride == 0)) contradiction = true;
-            bytes memory leaf = abi.encodePacked(
-                LEAF_TAG,
-                uint32(Blake3Node.swap(pos)),
-                uint32(Blake3Node.swap(l)),
-                uint32(Blake3Node.swap(out ? 1 : 0)),
-                kv
-            );
-            if (out) leaf = abi.encodePacked(leaf, r.hash());
-            leaves[l] = Blake3Node.hash(leaf);
+            leaves[l] = _layerLeaf(pos, l, kv, out, out ? r.hash() : bytes32(0));
         }
         bytes32 got = Merkle.root(leaves);
         require(got == body, OtherBody(got));
@@ -212,6 +200,98 @@ abstract contract Answers is Asks {
         require(x[1] / s.group == group, MaximumOutside(x[1]));
         require(x[3] / s.group == group, MaximumOutside(x[3]));
         require(s.param(1) != 0 || (x[0] == x[2] && x[1] == x[3]), TwoMaxima());
+    }
+
+    /// The maxima and sums of an attention's element: they must give the published element.
+    function _checkKeys(Dispute memory d, bytes20 words, Site memory s, Reader memory r) private view {
+        uint32 pos = _word(words, 1);
+        (uint256 lo, uint256 n) = _visible(s, pos);
+        _maximumAt(r, lo, n, 2);
+        uint256 unit = _maximumAt(r, lo, n, 2);
+        r.skip(4);
+        _inside(r.u32(), lo, n);
+        uint256 parts = r.rest(16);
+        uint256 expected = _partLength(n - lo);
+        expected = (n - lo + expected - 1) / expected;
+        require(parts == expected, ItemCount(parts, expected));
+        bytes memory got = _finished(s, unit, parts, r);
+        require(keccak256(got) == keccak256(_publishedElement(d, words, s)), OtherElement());
+    }
+
+    /// The element that the parts of an attention give.
+    function _finished(Site memory s, uint256 unit, uint256 parts, Reader memory r)
+        private
+        view
+        returns (bytes memory)
+    {
+        bytes memory head = abi.encodePacked(
+            uint8(0x24),
+            // Bits: 15 or 23, and at most 30.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            uint8(s.param(5)),
+            uint8(s.param(8)),
+            // Flag and exponent.
+            // forge-lint: disable-next-line(unsafe-typecast)
+            bytes3(uint24(unit)),
+            bytes2(uint16(Blake3Node.swap(parts) >> 16))
+        );
+        return StepCall.run(_append(head, r.skip(16 * parts), 16 * parts), 4);
+    }
+
+    /// The element that an ask names.
+    function _publishedElement(Dispute memory d, bytes20 words, Site memory s)
+        private
+        view
+        returns (bytes memory)
+    {
+        return _element(d, _word(words, 1), _word(words, 2), s, 0, _word(words, 3));
+    }
+
+    /// A maximum that may be absent: its `size` bytes, flag in front, as a number; its key must be visible.
+    function _maximumAt(Reader memory r, uint256 lo, uint256 n, uint256 size)
+        private
+        pure
+        returns (uint256 x)
+    {
+        if (!r.flag()) return 0;
+        // The flag in front of the bytes.
+        // forge-lint: disable-next-line(incorrect-shift)
+        x = 1 << (8 * size) | uint256(Wire.wordAt(r.skip(size))) >> (256 - 8 * size);
+        _inside(r.u32(), lo, n);
+    }
+
+    function _inside(uint256 key, uint256 lo, uint256 n) private pure {
+        require(key >= lo && key < n, MaximumOutside(key));
+    }
+
+    /// The keys of a part: they must add up to it.
+    function _checkKeyPart(Dispute memory d, bytes20 words, Site memory s, Reader memory r) private view {
+        (uint256 lo, uint256 n) = _visible(s, _word(words, 1));
+        uint256 len = _partLength(n - lo);
+        uint256 part = _word(words, 4);
+        uint256 expected = n - lo - part * len < len ? n - lo - part * len : len;
+        uint256 got = r.rest(9);
+        require(got == expected, ItemCount(got, expected));
+        bytes memory head = abi.encodePacked(uint8(0x23), bytes2(uint16(Blake3Node.swap(got) >> 16)));
+        bytes memory sums = StepCall.run(_append(head, r.skip(9 * got), 9 * got), 16);
+        // Parts are what ends the answer.
+        uint256 behind = 16 * ((n - lo + len - 1) / len - part);
+        require(keccak256(sums) == keccak256(_keysTail(d, words, behind)), OtherSums(part));
+    }
+
+    /// 16 bytes of the published sums over keys, `behind` bytes before their end.
+    function _keysTail(Dispute memory d, bytes20 words, uint256 behind) private view returns (bytes memory) {
+        address keys = _content(d.id, _words(KEYS, _word(words, 1), _word(words, 2), _word(words, 3), 0));
+        return Blob.read(keys, Blob.size(keys) - behind, 16);
+    }
+
+    /// A part of the calldata behind `head`.
+    function _append(bytes memory head, uint256 spot, uint256 len) private pure returns (bytes memory) {
+        bytes memory body = new bytes(len);
+        assembly ("memory-safe") {
+            calldatacopy(add(body, 32), spot, len)
+        }
+        return bytes.concat(head, body);
     }
 
     /// The partial sums of an element of a linear.

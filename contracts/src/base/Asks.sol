@@ -21,7 +21,7 @@ abstract contract Asks is Published {
             _unused(words, 3);
             return _aboveTokens(d, a, b);
         }
-        require(kind <= SUM || kind == GROUP, NoSuchAsk(kind));
+        require(kind <= GROUP, NoSuchAsk(kind));
         require(a < d.claim.positions, OutsideRange(a, d.claim.positions));
         if (kind == TOKEN) {
             _unused(words, 2);
@@ -56,9 +56,16 @@ abstract contract Asks is Published {
         bytes20 unit = _words(UNIT, pos, s.unit, 0, 0);
         uint32 c = _word(words, 3);
         uint32 e = _word(words, 4);
-        if (kind == SUM) {
+        if (kind == KEY_PART) {
+            require(s.op() == Sites.ATTENTION, WrongOp(site, s.op()));
+            (uint256 lo, uint256 n) = _visible(s, pos);
+            uint256 parts = (n - lo + _partLength(n - lo) - 1) / _partLength(n - lo);
+            require(e < parts, OutsideRange(e, parts));
+            return _words(KEYS, pos, site, c, 0);
+        }
+        if (kind == SUM || kind == KEYS) {
             _unused(words, 4);
-            require(s.op() == Sites.LINEAR, WrongOp(site, s.op()));
+            require(s.op() == (kind == SUM ? Sites.LINEAR : Sites.ATTENTION), WrongOp(site, s.op()));
             (bytes20 piece,,) = _pieceAsk(d, pos, site, s, 0, c);
             return piece;
         }

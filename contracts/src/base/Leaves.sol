@@ -3,7 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {Commitment, Dispute} from "./Published.sol";
-import {GroupLeaves} from "./GroupLeaves.sol";
+import {KeyLeaves} from "./KeyLeaves.sol";
 import {Part, Want, WeightPart} from "./Openings.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
@@ -13,12 +13,17 @@ import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// The steps.
-abstract contract Leaves is GroupLeaves {
+abstract contract Leaves is KeyLeaves {
     using Sites for Site;
     using Wire for Reader;
 
     uint256 private constant LINEAR_PART = 0;
     uint256 private constant LINEAR_FINISH = 1;
+    uint256 private constant KEY = 2;
+    uint256 private constant MAX_NOT_ATTAINED = 3;
+    uint256 private constant MAX_EXCEEDED = 4;
+    uint256 private constant UNIT_NOT_ATTAINED = 5;
+    uint256 private constant UNIT_EXCEEDED = 6;
     uint256 private constant ABS_MAX_NOT_ATTAINED = 7;
     uint256 private constant ABS_MAX_EXCEEDED = 8;
     uint256 private constant GROUP_SCALE = 9;
@@ -40,6 +45,11 @@ abstract contract Leaves is GroupLeaves {
         require(pos < d.claim.positions, OutsideRange(pos, d.claim.positions));
         if (kind == LINEAR_PART) right = _linearPart(d, to, pos, r);
         else if (kind == LINEAR_FINISH) right = _linearFinish(d, to, pos, r);
+        else if (kind == KEY) right = _key(d, to, pos, r);
+        else if (kind == MAX_NOT_ATTAINED) right = _maxScore(d, to, pos, true, r);
+        else if (kind == MAX_EXCEEDED) right = _maxScore(d, to, pos, false, r);
+        else if (kind == UNIT_NOT_ATTAINED) right = _keyUnit(d, to, pos, true, r);
+        else if (kind == UNIT_EXCEEDED) right = _keyUnit(d, to, pos, false, r);
         else if (kind == ABS_MAX_NOT_ATTAINED) right = _absMax(d, to, pos, true, r);
         else if (kind == ABS_MAX_EXCEEDED) right = _absMax(d, to, pos, false, r);
         else if (kind == GROUP_SCALE) right = _groupScale(d, to, pos, r);

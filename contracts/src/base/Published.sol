@@ -40,6 +40,8 @@ abstract contract Published is IPocVerifier {
     bytes16 internal constant ANSWER_TAG = "bitai/answer/v0";
     bytes16 internal constant ROOT_TAG = "bitai/trace/v0";
     bytes16 private constant SITE_TAG = "bitai/inner/v0";
+    bytes16 private constant TOKEN_TAG = "bitai/token/v0";
+    bytes16 private constant LEAF_TAG = "bitai/leaf/v0";
 
     uint32 internal constant TOKENS = 0;
     uint32 internal constant TOKEN = 1;
@@ -47,6 +49,8 @@ abstract contract Published is IPocVerifier {
     uint32 internal constant ROW = 3;
     uint32 internal constant PIECE = 4;
     uint32 internal constant SUM = 5;
+    uint32 internal constant KEYS = 6;
+    uint32 internal constant KEY_PART = 7;
     uint32 internal constant GROUP = 8;
 
     mapping(bytes32 claim => Claim) internal _claims;
@@ -113,15 +117,59 @@ abstract contract Published is IPocVerifier {
     function _checkTreeNode(Dispute memory d, uint256 height, uint256 index, bytes32 node) internal view {
         bytes20 from = _tokensAsk(d, height, index);
         if (from == 0) {
-            bytes32 root = Blake3Node.hash(
-                abi.encodePacked(ROOT_TAG, d.claim.header, uint32(Blake3Node.swap(d.claim.positions)), node)
-            );
+            bytes32 root = _traceRoot(d, node);
             require(root == d.claim.traceRoot, OtherTree(root));
             return;
         }
         uint256 up = _word(from, 1);
         uint256 place = index - ((index >> (up - height)) << (up - height));
         require(Blob.word(_content(d.id, from), place * 32) == node, OtherTree(node));
+    }
+
+    /// A token's node: H(tag, position, presence, body, sampled id).
+    function _tokenNode(uint256 pos, bytes32 body, bool present, uint32 id) internal view returns (bytes32) {
+        bytes memory node = abi.encodePacked(
+            TOKEN_TAG, uint32(Blake3Node.swap(pos)), uint32(Blake3Node.swap(present ? 1 : 0)), body
+        );
+        if (present) node = abi.encodePacked(node, uint32(Blake3Node.swap(id)));
+        return Blake3Node.hash(node);
+    }
+
+    /// A leaf of a token's body: H(tag, position, layer, presence, KV row, out row).
+    function _layerLeaf(uint256 pos, uint256 layer, bytes32 kv, bool present, bytes32 out)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes memory leaf = abi.encodePacked(
+            LEAF_TAG,
+            uint32(Blake3Node.swap(pos)),
+            uint32(Blake3Node.swap(layer)),
+            uint32(Blake3Node.swap(present ? 1 : 0)),
+            kv
+        );
+        if (present) leaf = abi.encodePacked(leaf, out);
+        return Blake3Node.hash(leaf);
+    }
+
+    /// The trace root over a token tree.
+    function _traceRoot(Dispute memory d, bytes32 tree) internal view returns (bytes32) {
+        return Blake3Node.hash(
+            abi.encodePacked(ROOT_TAG, d.claim.header, uint32(Blake3Node.swap(d.claim.positions)), tree)
+        );
+    }
+
+    /// The keys that an attention's query at `pos` sees: from, and behind the last.
+    function _visible(Site memory s, uint256 pos) internal pure returns (uint256 lo, uint256 n) {
+        n = pos + 1;
+        uint256 window = s.param(6);
+        lo = window == 0 || window >= n ? 0 : n - window;
+    }
+
+    /// Length of equal parts of `count` things such that there are at most 256: a power of two.
+    function _partLength(uint256 count) internal pure returns (uint256 len) {
+        len = 1;
+        while (len * 256 < count) len *= 2;
     }
 
     /// Place of the unit roots in a token's answer, and of its layers.

@@ -214,10 +214,20 @@ interface IPocVerifier {
     error OtherPiece(bytes32 got);
     /// Thrown when a partial sum is larger than any sum can be.
     error SumTooLarge(uint256 part);
-    /// Thrown when a published maximum lies outside its group.
+    /// Thrown when a published maximum lies outside its group, or its key is not visible.
     error MaximumOutside(uint256 index);
     /// Thrown when two maxima of a group are published and nothing is transformed.
     error TwoMaxima();
+    /// Thrown when parts of the keys do not give the published element.
+    error OtherElement();
+    /// Thrown when keys do not add up to their part.
+    error OtherSums(uint256 part);
+    /// Thrown when an opened key does not lead to the claimed trace root.
+    error WrongKey(uint32 key);
+    /// Thrown when the opened key is not the one that attains the published maximum.
+    error OtherKey(uint256 got, uint256 expected);
+    /// Thrown when the key of a unit is accused and no unit is published.
+    error NoUnit(uint256 side);
     /// Thrown when a commitment is of a kind that there is not.
     error BadCommitment(uint256 kind);
     /// Thrown when an input of another unit comes without its path.

@@ -9,6 +9,7 @@ use super::{
     fudge::{Fudge, Lie, wrong_element},
     honest::liar,
     inner::SiteRow,
+    msg::KvSide,
     shapes::faulty,
     *,
 };
@@ -257,6 +258,22 @@ fn games() -> Value {
         player,
         Lie::None,
     ));
+    // Layer 0 sees all keys, layer 1 a window of five.
+    for layer in [0, 1] {
+        let site = two.sites(Some(layer), "attention")[0];
+        for (lied, by) in [
+            ("a sum over keys", Lie::KeySum),
+            ("a largest score that is too large", Lie::MaxUp),
+            ("a largest score that is too small", Lie::MaxDown),
+            ("a unit of the keys that is too large", Lie::UnitUp(KvSide::K)),
+            ("a unit of the values that is too large", Lie::UnitUp(KvSide::V)),
+            ("no unit of the keys", Lie::UnitNone(KvSide::K)),
+        ] {
+            let player = wrong_element(two, &wide, site, 9, 37);
+            let name = format!("a lie about an attention of layer {layer}: {lied}");
+            games.push(lie(&name, 1, two, &wide, player, by));
+        }
+    }
     json!({
         "about": "written by poc/src/dispute/tests/games.rs, played again by contracts/test/Games.t.sol",
         "chainId": 31_337,
