@@ -277,6 +277,38 @@ fn the_largest_sums_do_not_overflow() {
     }
 }
 
+/// Segments that begin inside an aligned block and end in the next: each half fits int32, the whole does not.
+#[test]
+fn segments_across_a_block_of_the_largest_values_do_not_overflow() {
+    let heavy: [(usize, bool, &[std::ops::Range<usize>]); 2] = [
+        (384, true, &[192..224, 256..288]),
+        (1536, false, &[768..1504]),
+    ];
+    for (k, grouped, heavy) in heavy {
+        let n = 5;
+        let mut w = vec![0u8; k];
+        let mut m = vec![1u8; k / 32];
+        for range in heavy {
+            w[range.clone()].fill(127);
+            m[range.start / 32..range.end / 32].fill(15);
+        }
+        let weight = HostWeight {
+            n,
+            k,
+            q: HostTensor::owned(DType::I8, n, k, w.repeat(n)),
+            scales: vec![Scale { m: 0x8000, e: -20 }; n],
+            mult: grouped.then(|| HostTensor::owned(DType::U8, n, k / 32, m.repeat(n))),
+            bias: None,
+        };
+        for tokens in [1, 8, 18] {
+            let mut rows = Source::new(1).quant(tokens, k, k / 2, 2);
+            rows.q.fill(32_639);
+            rows.scales.fill(Scale { m: 0x8000, e: -30 });
+            check_linear(&weight, &rows, 8);
+        }
+    }
+}
+
 /// Equal keys have equal weights, the largest there are where one key carries the unit: long contexts must
 /// leave int32 in time.
 #[test]

@@ -11,18 +11,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    thread::{available_parallelism, sleep, yield_now},
-    time::Duration,
+    thread::{available_parallelism, yield_now},
 };
 
 use rayon::Yield;
 
 /// Looks for work in vain before a thread lets others have its processor.
 const PATIENCE: u32 = 64;
-/// Looks in vain before it sleeps a little between them: this is no gap between two pieces of work.
-const LONG: u32 = 512;
-/// Such a sleep.
-const NAP: Duration = Duration::from_micros(20);
+/// Looks in vain before it gives up: this is no gap between two pieces of work. The pool wakes it as it wakes any other.
+const LONG: u32 = 1024;
 
 /// Batches under way on a pool.
 #[derive(Debug, Clone, Default)]
@@ -76,9 +73,11 @@ impl Warm {
             match idle {
                 0..PATIENCE => spin_loop(),
                 PATIENCE..LONG => yield_now(),
-                _ => sleep(NAP),
+                // This may run on top of a piece of the same batch, which took it up while it waited for its other
+                // half: the batch ends only after that piece, so nobody waits here for ever.
+                _ => return,
             }
-            idle = LONG.min(idle + 1);
+            idle += 1;
         }
     }
 }

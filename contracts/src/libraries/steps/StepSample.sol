@@ -94,8 +94,8 @@ library StepSample {
         uint256 p = r.u32();
         uint256 token = r.u32();
         Sums memory s = _sums(r);
-        if (topK > vocab) topK = vocab;
-        bool kHolds = topK == 0 ? k.p == 0 && k.id == type(uint32).max : s.kCount == topK;
+        uint256 want = topK < vocab ? topK : vocab;
+        bool kHolds = topK == 0 ? k.p == 0 && k.id == type(uint32).max : s.kCount == want;
         return StepInput.put(kHolds && _shortest(s, topP, cut) ? _interval(s, cut, p, token, uniform) : 1, 1);
     }
 

@@ -92,10 +92,11 @@ impl Site<'_> {
     /// Words of a segment whose sums fit int32, the next from word `at` of segment `s` on, where aligned parts
     /// of `block` values do.
     fn next_block(&self, block: usize, s: usize, at: usize, words: usize) -> usize {
-        if self.x.planes == 1 || words * 2 <= block {
+        if self.x.planes == 1 {
             return words;
         }
-        // Blocks are aligned in the row; the segment begins anywhere, and a word holds two values.
+        // Blocks are aligned in the row; the segment begins anywhere, also short of a block's end, and a word
+        // holds two values.
         let from = s * self.x.group;
         let end = (from + 2 * at + 2) / block * block + block;
         ((end - from) / 2).clamp(at + 1, words)
