@@ -280,10 +280,8 @@ fn the_largest_sums_do_not_overflow() {
 /// Segments that begin inside an aligned block and end in the next: each half fits int32, the whole does not.
 #[test]
 fn segments_across_a_block_of_the_largest_values_do_not_overflow() {
-    let heavy: [(usize, bool, &[std::ops::Range<usize>]); 2] = [
-        (384, true, &[192..224, 256..288]),
-        (1536, false, &[768..1504]),
-    ];
+    let heavy: [(usize, bool, &[std::ops::Range<usize>]); 2] =
+        [(384, true, &[192..224, 256..288]), (1536, false, &[768..1504])];
     for (k, grouped, heavy) in heavy {
         let n = 5;
         let mut w = vec![0u8; k];
