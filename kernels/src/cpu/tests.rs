@@ -280,15 +280,15 @@ fn the_largest_sums_do_not_overflow() {
 /// Segments that begin inside an aligned block and end in the next: each half fits int32, the whole does not.
 #[test]
 fn segments_across_a_block_of_the_largest_values_do_not_overflow() {
-    let heavy: [(usize, bool, &[std::ops::Range<usize>]); 2] =
-        [(384, true, &[192..224, 256..288]), (1536, false, &[768..1504])];
-    for (k, grouped, heavy) in heavy {
+    const GROUPED: &[(usize, usize)] = &[(192, 224), (256, 288)];
+    const PLAIN: &[(usize, usize)] = &[(768, 1504)];
+    for (k, grouped, heavy) in [(384, true, GROUPED), (1536, false, PLAIN)] {
         let n = 5;
         let mut w = vec![0u8; k];
         let mut m = vec![1u8; k / 32];
-        for range in heavy {
-            w[range.clone()].fill(127);
-            m[range.start / 32..range.end / 32].fill(15);
+        for (from, to) in heavy {
+            w[*from..*to].fill(127);
+            m[from / 32..to / 32].fill(15);
         }
         let weight = HostWeight {
             n,
