@@ -83,8 +83,8 @@ fn every_device_gives_the_same_answer_and_commitments() {
 fn rechecking_as_one_prefill_hears_what_decoding_heard() {
     let pack = synthetic::pack(&Shape::tiny(), 2).unwrap();
     let device = CpuDevice::new(2).unwrap();
-    // Beyond one prefill chunk and beyond one sampled chunk.
-    for (n, m) in [(1, 1), (1, 40), (300, 70), (256, 65)] {
+    // One chunk; one made longer by a short rest; sampling that begins in the middle of a chunk and at its end.
+    for (n, m) in [(1, 1), (1, 40), (280, 9), (300, 70), (257, 65)] {
         let (output, heard) = run(&pack, &device, &prompt(n), m, &RANDOM);
         let mut engine = Engine::new(&pack, &device).unwrap();
         let mut again = Heard::default();

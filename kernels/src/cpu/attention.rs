@@ -4,7 +4,7 @@
 use crate::{
     num::Scale,
     ops::{AttentionParams, KvSpan, QuantRows},
-    reference::attention::{finish, key_factor, query_factor, value_factor, visible},
+    reference::attention::{finish_by, key_factor, query_factor, reciprocal, value_factor, visible},
     rows::kv_record_offset,
 };
 
@@ -224,8 +224,9 @@ fn head_group(simd: Simd, p: AttentionParams, group: Group<'_>, s: &mut Scratch,
         .chunks_exact_mut(p.head_dim)
         .zip(s.acc.chunks_exact(p.head_dim));
     for ((out, acc), z) in heads.zip(zs) {
+        let reciprocal = reciprocal(z);
         for (out, acc) in out.iter_mut().zip(acc) {
-            *out = finish(*acc, z, held.v.unit(), p.p_bits, p.f_out);
+            *out = finish_by(*acc, reciprocal, held.v.unit(), p.p_bits, p.f_out);
         }
     }
 }

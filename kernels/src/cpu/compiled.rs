@@ -45,6 +45,8 @@ compiled! {
     );
     /// act(gate) * up.
     glu_rows(act: Activation, f: u8, gate: &[i32], up: &[i32], out: &mut [i32]);
+    /// Upper bounds of the sums of squares of groups of integers.
+    rough_squares(q: &[i16], group: usize, shift: u32, squares: &mut [u64]);
     /// a + b.
     add_rows(a: &[i32], b: &[i32], out: &mut [i32]);
 }

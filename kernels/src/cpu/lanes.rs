@@ -297,3 +297,22 @@ fn sigmoids(shift: u32, gate: &[i32], shares: &mut [i32; CHUNK]) {
         shares[i] = if x[i] < 0 { (1i32 << 16).wrapping_sub(y) } else { y };
     }
 }
+
+/// Of each `group` of integers, the sum of squares of |q| / 2^shift, each rounded up or more: groups of up to 2^32
+/// integers, and |q| / 2^shift below 2^10.
+#[inline(always)]
+pub(super) fn rough_squares(q: &[i16], group: usize, shift: u32, squares: &mut [u64]) {
+    /// Squares of up to 2^20 in an int32.
+    const PIECE: usize = 1024;
+    for (q, squares) in q.chunks_exact(group.max(1)).zip(squares) {
+        *squares = 0;
+        for piece in q.chunks(PIECE) {
+            let mut sum = 0i32;
+            for v in piece {
+                let v = v.unsigned_abs().wrapping_shr(shift).wrapping_add(1).cast_signed();
+                sum = sum.wrapping_add(i32::from(v).wrapping_mul(i32::from(v)));
+            }
+            *squares = squares.wrapping_add(u64::from(sum.cast_unsigned()));
+        }
+    }
+}

@@ -137,8 +137,13 @@ pub fn reciprocal(z: u64) -> (i64, i32) {
 
 /// A9: one element of the head's output; no `unit` where every V scale is zero, which gives 0.
 pub fn finish(acc: i64, z: u64, unit: Option<i16>, p_bits: u8, f_out: u8) -> i32 {
+    finish_by(acc, reciprocal(z), unit, p_bits, f_out)
+}
+
+/// The same by the reciprocal of Z, which all elements of a head share.
+#[inline]
+pub fn finish_by(acc: i64, (rc, b): (i64, i32), unit: Option<i16>, p_bits: u8, f_out: u8) -> i32 {
     let Some(unit) = unit else { return 0 };
-    let (rc, b) = reciprocal(z);
     let shift = i32::from(p_bits) + b - 32 - i32::from(f_out) - i32::from(unit);
     sat32(rsr(acc.saturating_mul(rc), shift))
 }

@@ -19,8 +19,9 @@ use sequence::Sequence;
 
 /// Tokens of a prompt that run at once.
 pub const PREFILL_CHUNK: usize = 256;
-/// Tokens that run at once where each is sampled: bounds the memory of their logits.
-pub const SAMPLED_CHUNK: usize = 64;
+/// Most tokens of a re-check that run at once: a short rest joins the chunk before it, since the weights are
+/// prepared once a chunk. Logits are made in smaller parts by the runner.
+const RECHECK_CHUNK_MAX: usize = PREFILL_CHUNK + PREFILL_CHUNK / 8;
 /// Positions between two hashings (see [`Runner::hash`]).
 pub const HASH_EVERY: u32 = 32;
 
@@ -146,13 +147,12 @@ impl Engine {
             let mut at = 0;
             while at < fed.len() {
                 let left = fed.len() - at;
-                let len = if at >= first_sampled {
-                    left.min(SAMPLED_CHUNK)
+                let len = if left <= RECHECK_CHUNK_MAX {
+                    left
                 } else {
-                    // The prompt's last id starts the sampled part.
-                    PREFILL_CHUNK.min(first_sampled - at)
+                    PREFILL_CHUNK
                 };
-                let sample = if at >= first_sampled { len } else { 0 };
+                let sample = (at + len).saturating_sub(first_sampled).min(len);
                 let step = SeqStep {
                     seq,
                     tokens: &fed[at..at + len],
@@ -163,7 +163,7 @@ impl Engine {
                 // Reborrowed by hand: an Option<&mut dyn> does not reborrow itself.
                 let probe = probe.as_mut().map(|p| &mut **p as &mut dyn Probe);
                 let ids = self.runner.step(&[step], probe)?.into_iter().flatten();
-                for (pos, id) in (at..).zip(ids) {
+                for (pos, id) in (at + len - sample..).zip(ids) {
                     trace.sampled(pos as u32, id);
                     sampled.push(id);
                 }

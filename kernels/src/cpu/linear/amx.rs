@@ -191,9 +191,9 @@ fn walk(
                 }
             }
             if two_planes {
-                site.put_tile::<ROWS, 1>(&tile.map(|row| [row[0]]), p, first, r, pieces);
+                site.put_tile::<ROWS, 1>(&mut tile.map(|row| [row[0]]), p, first, r, pieces);
             } else {
-                site.put_tile::<ROWS, 2>(&tile, p, first, r, pieces);
+                site.put_tile::<ROWS, 2>(&mut tile, p, first, r, pieces);
             }
         }
     }

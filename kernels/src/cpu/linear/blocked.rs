@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use super::{
     Site,
+    norms::{panel_norms, sum_max},
     output::{LaneScales, add_bias, add_segment, outputs, small_outputs},
     panel::{Form, LANES, Line, Panels, Part, Rows},
 };
@@ -17,11 +18,13 @@ thread_local! {
     static ROWS: RefCell<[Rows; 2]> = RefCell::default();
 }
 
-/// A call's activations and their scales.
+/// A call's activations, their scales and how large their sums can become.
 pub(super) struct Packed {
     pub(super) panels: Panels,
     /// `[panel][segment]`.
     scales: Vec<LaneScales>,
+    /// The largest norm of a panel's rows, rounded up: `[panel][segment]`.
+    norms: Vec<u32>,
 }
 
 impl Site<'_> {
@@ -43,7 +46,12 @@ impl Site<'_> {
                 LaneScales::new(rows.map(|t| self.x.scales[t * segments + s]))
             })
             .collect();
-        let packed = Packed { panels, scales };
+        let norms = panel_norms(self.isa, self.x);
+        let packed = Packed {
+            panels,
+            scales,
+            norms,
+        };
         by_columns(out, self.weight.host.n, block, |first, pieces| {
             let mut rows = ROWS.take();
             run(&packed, &mut rows, first, pieces);
@@ -126,16 +134,25 @@ impl Site<'_> {
             for r in (0..count).step_by(R) {
                 let mut tile = [[[0i32; LANES]; P]; R];
                 let block = self.weight.block(first + r, R);
+                let norm = self.weight.norm(first + r, R);
                 for s in 0..segments {
                     let w: [&[u32]; R] = std::array::from_fn(|j| rows.segment(r + j, s));
                     let x: [&[Line]; P] = ps.map(|p| packed.panels.segment(0, p, s));
                     let words = w[0].len();
-                    let mut at = self.next_block(block, s, 0, words);
+                    let most = ps.map(|p| sum_max(norm, packed.norms[p * segments + s]));
+                    // Sums that fit in the end may wrap on the way.
+                    let fits = most.iter().all(|most| *most < 1 << 31);
+                    let mut at = if fits {
+                        words
+                    } else {
+                        self.next_block(block, s, 0, words)
+                    };
                     let part = kernel(w.map(|w| &w[..at]), x.map(|x| &x[..at]));
                     if at == words {
                         for j in 0..R.min(count - r) {
                             for q in 0..P {
-                                self.add_small(packed, ps[q], s, first + r + j, &part[j][q], &mut tile[j][q]);
+                                let sums = (&part[j][q], most[q]);
+                                self.add_small(packed, ps[q], s, first + r + j, sums, &mut tile[j][q]);
                             }
                         }
                         continue;
@@ -153,7 +170,7 @@ impl Site<'_> {
                         }
                     }
                 }
-                self.put_tile(&tile, p, first, r, pieces);
+                self.put_tile(&mut tile, p, first, r, pieces);
             }
         }
     }
@@ -176,7 +193,7 @@ impl Site<'_> {
         add_segment(total, &part, segments);
     }
 
-    /// The same of sums that fit int32.
+    /// The same of sums that fit int32, and what they cannot exceed.
     #[inline(always)]
     fn add_small(
         &self,
@@ -184,13 +201,13 @@ impl Site<'_> {
         p: usize,
         s: usize,
         row: usize,
-        sums: &[i32; LANES],
+        (sums, most): (&[i32; LANES], u64),
         total: &mut [i32; LANES],
     ) {
         let segments = self.x.groups();
         let x = &packed.scales[p * segments + s];
         let w = self.weight.host.scales[row];
-        let part = small_outputs(sums, self.x.planes, x, &w, self.f_out);
+        let part = small_outputs(sums, most, self.x.planes, x, &w, self.f_out);
         add_segment(total, &part, segments);
     }
 
@@ -198,13 +215,12 @@ impl Site<'_> {
     #[inline(always)]
     pub(super) fn put_tile<const R: usize, const P: usize>(
         &self,
-        tile: &[[[i32; LANES]; P]; R],
+        tile: &mut [[[i32; LANES]; P]; R],
         p: usize,
         first: usize,
         r: usize,
         pieces: &mut [&mut [i32]],
     ) {
-        let mut tile = *tile;
         if let Some(bias) = &self.weight.host.bias {
             for (tile, bias) in tile.iter_mut().zip(&bias[first + r..]) {
                 for lanes in tile {
@@ -220,7 +236,7 @@ impl Site<'_> {
                 }
                 continue;
             }
-            for (out, lanes) in out.iter_mut().zip(&tile) {
+            for (out, lanes) in out.iter_mut().zip(tile.iter()) {
                 *out = lanes[i / LANES][i % LANES];
             }
         }

@@ -6,6 +6,7 @@
 
 mod blocked;
 mod dot;
+mod norms;
 mod output;
 mod panel;
 pub(super) mod peak;

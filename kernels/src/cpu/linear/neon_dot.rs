@@ -254,7 +254,7 @@ fn walk(
                     site.add_part(packed, p, s, first + r + j, &sums[j], &mut tile[j][0]);
                 }
             }
-            site.put_tile(&tile, p, first, r, pieces);
+            site.put_tile(&mut tile, p, first, r, pieces);
         }
     }
 }

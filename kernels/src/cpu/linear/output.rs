@@ -19,6 +19,8 @@ pub(super) trait Scales {
     fn e(&self, lane: usize) -> i64;
     /// Smallest and largest exponent.
     fn range(&self) -> (i64, i64);
+    /// Largest mantissa.
+    fn most(&self) -> u64;
 
     /// A lane's.
     fn scale(&self, lane: usize) -> Scale {
@@ -44,6 +46,11 @@ impl Scales for Scale {
     #[inline(always)]
     fn range(&self) -> (i64, i64) {
         (i64::from(self.e), i64::from(self.e))
+    }
+
+    #[inline(always)]
+    fn most(&self) -> u64 {
+        u64::from(self.m)
     }
 }
 
@@ -94,6 +101,11 @@ impl Scales for LaneScales {
     fn range(&self) -> (i64, i64) {
         self.range
     }
+
+    #[inline(always)]
+    fn most(&self) -> u64 {
+        u64::from(u16::MAX)
+    }
 }
 
 /// What L2 and L3 shift by in the end, before the scales' exponents.
@@ -129,7 +141,7 @@ pub(super) fn outputs(
         for i in 0..LANES {
             small[i] = acc[i] as i32;
         }
-        return small_outputs(&small, planes, x, w, f_out);
+        return small_outputs(&small, 1 << 31, planes, x, w, f_out);
     }
     let base = base(planes, f_out);
     // One plane's sums always fit (T3).
@@ -146,16 +158,21 @@ pub(super) fn outputs(
     out
 }
 
-/// The same of sums that fit int32: factors of that width, so that one multiplication is enough.
+/// The same of sums that fit int32 and are no larger than `most`: factors of that width, so that one
+/// multiplication is enough.
 #[inline(always)]
 pub(super) fn small_outputs(
     acc: &[i32; LANES],
+    most: u64,
     planes: u8,
     x: &impl Scales,
     w: &impl Scales,
     f_out: u8,
 ) -> [i32; LANES] {
     let base = base(planes, f_out);
+    if never_clamped(base, most, planes, x, w) {
+        return unclamped(acc, base, planes, x, w);
+    }
     if !usual(base, x, w) {
         return by_reference(&acc.map(i64::from), planes, x, w, f_out);
     }
@@ -173,6 +190,46 @@ pub(super) fn small_outputs(
             let y = low32(y.cast_unsigned().wrapping_shr(16) as i64);
             round_small(y.wrapping_mul(low32(w.m(i))), shift)
         };
+    }
+    out
+}
+
+/// Whether all shifts are 1 to 32 and all outputs of sums no larger than `most` are within int32 as they are.
+#[inline(always)]
+fn never_clamped(base: i64, most: u64, planes: u8, x: &impl Scales, w: &impl Scales) -> bool {
+    let (x, w) = (x.range(), (w.range(), w.most()));
+    let least = base.wrapping_sub(x.1).wrapping_sub(w.0.1);
+    let largest = base.wrapping_sub(x.0).wrapping_sub(w.0.0);
+    if least < 1 || largest > 32 {
+        return false;
+    }
+    // Mantissas are below 2^16: two planes shift an activation's away again before the weight's comes. The
+    // products stay below 2^31 * 2^16 * 2^16; rounding adds at most one to what is shifted.
+    let product = most.min(1 << 31).wrapping_mul(w.1) << if planes == 1 { 16 } else { 0 };
+    product >> least < (1 << 31) - 2
+}
+
+/// L2 and L3 where [`never_clamped`] holds: a shift of at most 32 leaves the low half of a result as it is,
+/// whatever is shifted in above it.
+#[inline(always)]
+fn unclamped(acc: &[i32; LANES], base: i64, planes: u8, x: &impl Scales, w: &impl Scales) -> [i32; LANES] {
+    let mut out = [0; LANES];
+    for i in 0..LANES {
+        let shift = base.wrapping_sub(x.e(i)).wrapping_sub(w.e(i)) as u64;
+        let half = 1u64.wrapping_shl(shift.wrapping_sub(1) as u32);
+        let y = if planes == 1 {
+            // An int32 times an uint32: the product of the bits, less 2^32 times the other where it is negative.
+            let m = (x.m(i) as u32).wrapping_mul(w.m(i) as u32);
+            let below = u64::from((acc[i] >> 31).cast_unsigned() & m) << 32;
+            (u64::from(acc[i].cast_unsigned()).wrapping_mul(u64::from(m))).wrapping_sub(below)
+        } else {
+            let y = i64::from(acc[i])
+                .wrapping_mul(low32(x.m(i)))
+                .wrapping_add(1 << 15);
+            let y = low32(y.cast_unsigned().wrapping_shr(16) as i64);
+            y.wrapping_mul(low32(w.m(i))).cast_unsigned()
+        };
+        out[i] = y.wrapping_add(half).wrapping_shr(shift as u32) as i32;
     }
     out
 }

@@ -7,6 +7,8 @@ use crate::{
     reference::{linear::GROUP, quant::q_max},
 };
 
+use super::norms::row_norm;
+
 /// Largest sum of |w * m| in a block.
 const BLOCK_SUM: u32 = (GROUP * W_MAX * M_MAX) as u32;
 const W_MAX: usize = 128;
@@ -22,16 +24,28 @@ pub struct CpuWeight {
     /// length, times two-plane activations sums to less than 2^31 in magnitude, multipliers included.
     /// One-plane sums always do (T3).
     blocks: Vec<u8>,
+    /// Of each row, an upper bound of its Euclidean norm, multipliers included.
+    norms: Vec<u32>,
 }
 
 impl CpuWeight {
     /// Measures the rows.
     pub(in crate::cpu) fn new(host: HostWeight) -> Self {
-        let blocks = (0..host.n)
+        let (blocks, norms) = (0..host.n)
             .into_par_iter()
-            .map(|i| row_block(host.row(i), host.mults(i)).ilog2() as u8)
-            .collect();
-        Self { host, blocks }
+            .map(|i| {
+                let (w, mults) = (host.row(i), host.mults(i));
+                (row_block(w, mults).ilog2() as u8, row_norm(w, mults))
+            })
+            .unzip();
+        Self { host, blocks, norms }
+    }
+
+    /// The largest norm of `rows` rows from `first` on, rounded up.
+    #[inline]
+    pub(super) fn norm(&self, first: usize, rows: usize) -> u32 {
+        let rows = self.norms.iter().skip(first).take(rows);
+        rows.fold(0, |most, norm| most.max(*norm))
     }
 
     /// Values of K, a power of two: aligned parts of this length sum to an int32 in `rows` rows from `first` on;
