@@ -98,6 +98,18 @@ fn elements(x: &[i32], planes: u8, p: GroupParams, q: &mut [i16]) {
     }
 }
 
+/// W2's sums and differences of elements `H` apart; nothing wraps, as in [`transform`].
+#[inline(always)]
+fn butterflies<const H: usize>(v: [i32; 8]) -> [i32; 8] {
+    let mut out = [0; 8];
+    for i in 0..8 {
+        // All ones negates: the second of a pair is taken from the first.
+        let sign = if i & H == 0 { 0 } else { -1 };
+        out[i] = v[i ^ H].wrapping_add((v[i] ^ sign).wrapping_sub(sign));
+    }
+    out
+}
+
 /// W1 to W3 in place; returns W1's shift.
 #[inline(always)]
 fn transform(group: &mut [i32], block: usize) -> i32 {
@@ -108,6 +120,13 @@ fn transform(group: &mut [i32], block: usize) -> i32 {
     }
     // At most 512 values of 22 bits are added (W2): nothing wraps.
     let mut h = 1;
+    if block >= 8 {
+        // Inside a vector by shuffles: pairs of one, two or four elements went one by one.
+        for eight in group.as_chunks_mut::<8>().0 {
+            *eight = butterflies::<4>(butterflies::<2>(butterflies::<1>(*eight)));
+        }
+        h = 8;
+    }
     while h < block {
         for pair in group.chunks_exact_mut(2 * h) {
             let (a, b) = pair.split_at_mut(h);

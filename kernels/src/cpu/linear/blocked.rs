@@ -207,6 +207,11 @@ impl Site<'_> {
         let segments = self.x.groups();
         let x = &packed.scales[p * segments + s];
         let w = self.weight.host.scales[row];
+        if segments == 1 {
+            // Straight to its place: a copy of each tile shows.
+            *total = small_outputs(sums, most, self.x.planes, x, &w, self.f_out);
+            return;
+        }
         let part = small_outputs(sums, most, self.x.planes, x, &w, self.f_out);
         add_segment(total, &part, segments);
     }

@@ -37,8 +37,12 @@ pub use weight::CpuWeight;
 const FEW: usize = 4;
 /// Bytes of weights that a task keeps in the second-level cache while it walks the tokens.
 const CACHED_BYTES: usize = 128 << 10;
-/// Weight rows a task is a multiple of.
+/// Weight rows a task is a multiple of where vectors run along K.
 const ROWS: usize = 16;
+/// The same where they run across tokens: whole tiles of 6 and 8 rows, so that none but a weight's last is padded.
+const TILES: usize = 48;
+/// The same of AMX's 32 rows.
+const AMX_TILES: usize = 64;
 
 /// One linear site over one block of rows.
 struct Site<'a> {
@@ -68,7 +72,7 @@ impl<'a> Site<'a> {
 /// Every row of `x` against every row of the weight; `out` is `[x.rows, n]`. The machine has `isa`.
 pub(super) fn linear(isa: Isa, weight: &CpuWeight, x: &QuantRows, f_out: u8, out: &mut [i32]) {
     let site = Site::new(isa, weight, x, f_out);
-    let block = columns_a_block(weight.host.n, weight.host.k, x.rows, threads());
+    let block = columns_a_block(isa, weight.host.n, weight.host.k, x.rows, threads());
     if isa == Isa::Portable || x.rows <= FEW {
         by_columns(out, weight.host.n, block, |first, pieces| {
             site.dots(first, pieces)
@@ -81,15 +85,21 @@ pub(super) fn linear(isa: Isa, weight: &CpuWeight, x: &QuantRows, f_out: u8, out
 }
 
 /// Weight rows a task.
-fn columns_a_block(n: usize, k: usize, tokens: usize, threads: usize) -> usize {
-    let row_work = k * tokens;
+fn columns_a_block(isa: Isa, n: usize, k: usize, tokens: usize, threads: usize) -> usize {
+    let multiple = match isa {
+        _ if tokens <= FEW => ROWS,
+        Isa::AmxInt8 => AMX_TILES,
+        _ => TILES,
+    };
+    let work = n * k * tokens;
     let cached = CACHED_BYTES / k.max(1);
-    let rows = if n * row_work <= SERIAL_WORK || threads <= 1 {
+    let rows = if work <= SERIAL_WORK || threads <= 1 {
         if tokens <= FEW { n } else { cached }
     } else {
-        let fair = n.div_ceil(threads * 4);
-        let least = SERIAL_WORK.div_ceil(row_work.max(1));
-        fair.max(least).min(cached.max(least))
+        // Equal tasks, a few a thread, none smaller than what waking a thread costs.
+        let tasks = (work / SERIAL_WORK).clamp(1, threads * 4);
+        let fair = n.div_ceil(tasks);
+        if tokens <= FEW { fair } else { fair.min(cached) }
     };
-    rows.min(n).next_multiple_of(ROWS).max(ROWS)
+    rows.min(n).next_multiple_of(multiple).max(multiple)
 }
