@@ -115,12 +115,18 @@ fn base(planes: u8, f_out: u8) -> i64 {
     -i64::from(f_out) - if planes == 1 { 0 } else { 16 }
 }
 
+/// The smallest and the largest shift.
+#[inline(always)]
+fn shifts(base: i64, x: &impl Scales, w: &impl Scales) -> (i64, i64) {
+    let (x, w) = (x.range(), w.range());
+    (base - x.1 - w.1, base - x.0 - w.0)
+}
+
 /// Whether all shifts are usual ones, 1 to 62.
 #[inline(always)]
 fn usual(base: i64, x: &impl Scales, w: &impl Scales) -> bool {
-    let fits = |x: i64, w: i64| (1..=62).contains(&(base - x - w));
-    let (x, w) = (x.range(), w.range());
-    fits(x.0, w.0) && fits(x.1, w.1)
+    let (least, largest) = shifts(base, x, w);
+    1 <= least && largest <= 62
 }
 
 /// L2 and L3: 16 sums in the output's format.
@@ -170,11 +176,16 @@ pub(super) fn small_outputs(
     f_out: u8,
 ) -> [i32; LANES] {
     let base = base(planes, f_out);
-    if never_clamped(base, most, planes, x, w) {
-        return unclamped(acc, base, planes, x, w);
-    }
     if !usual(base, x, w) {
         return by_reference(&acc.map(i64::from), planes, x, w, f_out);
+    }
+    let (least, largest) = shifts(base, x, w);
+    if never_clamped(least, most, planes, w) {
+        return if largest <= 32 {
+            unclamped::<false>(acc, base, planes, x, w)
+        } else {
+            unclamped::<true>(acc, base, planes, x, w)
+        };
     }
     let mut out = [0; LANES];
     for i in 0..LANES {
@@ -194,25 +205,27 @@ pub(super) fn small_outputs(
     out
 }
 
-/// Whether all shifts are 1 to 32 and all outputs of sums no larger than `most` are within int32 as they are.
+/// Whether all outputs of sums no larger than `most` are within int32 as they are, `least` being the smallest
+/// shift, 1 to 62.
 #[inline(always)]
-fn never_clamped(base: i64, most: u64, planes: u8, x: &impl Scales, w: &impl Scales) -> bool {
-    let (x, w) = (x.range(), (w.range(), w.most()));
-    let least = base.wrapping_sub(x.1).wrapping_sub(w.0.1);
-    let largest = base.wrapping_sub(x.0).wrapping_sub(w.0.0);
-    if least < 1 || largest > 32 {
-        return false;
-    }
+fn never_clamped(least: i64, most: u64, planes: u8, w: &impl Scales) -> bool {
     // Mantissas are below 2^16: two planes shift an activation's away again before the weight's comes. The
     // products stay below 2^31 * 2^16 * 2^16; rounding adds at most one to what is shifted.
-    let product = most.min(1 << 31).wrapping_mul(w.1) << if planes == 1 { 16 } else { 0 };
+    let product = most.min(1 << 31).wrapping_mul(w.most()) << if planes == 1 { 16 } else { 0 };
     product >> least < (1 << 31) - 2
 }
 
-/// L2 and L3 where [`never_clamped`] holds: a shift of at most 32 leaves the low half of a result as it is,
-/// whatever is shifted in above it.
+/// L2 and L3 where [`never_clamped`] holds, so that the low half of a shifted number is all of it. `WIDE` where
+/// shifts above 32 occur: those shift the sign into the low half, where smaller ones leave what comes in above it.
 #[inline(always)]
-fn unclamped(acc: &[i32; LANES], base: i64, planes: u8, x: &impl Scales, w: &impl Scales) -> [i32; LANES] {
+fn unclamped<const WIDE: bool>(
+    acc: &[i32; LANES],
+    base: i64,
+    planes: u8,
+    x: &impl Scales,
+    w: &impl Scales,
+) -> [i32; LANES] {
+    const SIGN: u64 = 1 << 63;
     let mut out = [0; LANES];
     for i in 0..LANES {
         let shift = base.wrapping_sub(x.e(i)).wrapping_sub(w.e(i)) as u64;
@@ -229,7 +242,14 @@ fn unclamped(acc: &[i32; LANES], base: i64, planes: u8, x: &impl Scales, w: &imp
             let y = low32(y.cast_unsigned().wrapping_shr(16) as i64);
             y.wrapping_mul(low32(w.m(i))).cast_unsigned()
         };
-        out[i] = y.wrapping_add(half).wrapping_shr(shift as u32) as i32;
+        let y = y.wrapping_add(half);
+        out[i] = if WIDE {
+            // Without its sign a number is 2^63 larger; AVX2 has unsigned shifts only.
+            let up = SIGN.wrapping_shr(shift as u32);
+            ((y ^ SIGN).wrapping_shr(shift as u32)).wrapping_sub(up) as i32
+        } else {
+            y.wrapping_shr(shift as u32) as i32
+        };
     }
     out
 }
