@@ -210,9 +210,9 @@ pub(super) fn small_outputs(
 #[inline(always)]
 fn never_clamped(least: i64, most: u64, planes: u8, w: &impl Scales) -> bool {
     // Mantissas are below 2^16: two planes shift an activation's away again before the weight's comes. The
-    // products stay below 2^31 * 2^16 * 2^16; rounding adds at most one to what is shifted.
+    // products stay below 2^31 * 2^16 * 2^16; rounding adds up to 2^61 before the shift, so at most one behind it.
     let product = most.min(1 << 31).wrapping_mul(w.most()) << if planes == 1 { 16 } else { 0 };
-    product >> least < (1 << 31) - 2
+    product < 1 << 62 && product >> least < (1 << 31) - 2
 }
 
 /// L2 and L3 where [`never_clamped`] holds, so that the low half of a shifted number is all of it. `WIDE` where
@@ -309,5 +309,51 @@ pub(super) fn add_segment(sum: &mut [i32; LANES], part: &[i32; LANES], segments:
 pub(super) fn add_bias(sum: &mut [i32; LANES], bias: &[i32; LANES]) {
     for (sum, bias) in sum.iter_mut().zip(bias) {
         *sum = sum.saturating_add(*bias).max(-i32::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bounds of every length, and scales that make every usual shift; most lie near the largest.
+    fn most() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(1u64 << 31),
+            (1u32..=31).prop_map(|bits| (1 << bits) - 1),
+            1u64..=1 << 31
+        ]
+    }
+
+    fn mantissa() -> impl Strategy<Value = u16> {
+        prop_oneof![Just(u16::MAX), Just(1 << 15), Just(0), any::<u16>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #[test]
+        fn every_way_of_scaling_is_the_rule(
+            most in most(),
+            planes in 1u8..=2,
+            shift in 1i16..=62,
+            lanes in prop::collection::vec((any::<i32>(), mantissa(), 0i16..3), LANES),
+            m in mantissa(),
+            f_out in 0u8..24,
+        ) {
+            let limit = most.min(i32::MAX as u64) as i64;
+            let e = -shift - i16::from(f_out) - if planes == 1 { 0 } else { 16 };
+            let mut acc = [0; LANES];
+            for (acc, lane) in acc.iter_mut().zip(&lanes) {
+                // Ends of the range count as much as all between them.
+                *acc = i64::from(lane.0).clamp(-limit, limit) as i32;
+            }
+            let x = LaneScales::new(lanes.iter().map(|lane| Scale { m: lane.1, e: lane.2 }));
+            let w = Scale { m, e };
+            let got = small_outputs(&acc, most, planes, &x, &w, f_out);
+            let want = by_reference(&acc.map(i64::from), planes, &x, &w, f_out);
+            prop_assert_eq!(got, want);
+        }
     }
 }
