@@ -6,12 +6,12 @@ import {Asks} from "./Asks.sol";
 import {Dispute} from "./Published.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
+import {Bytes} from "../libraries/Bytes.sol";
 import {Levels} from "../libraries/Levels.sol";
 import {Merkle} from "../libraries/Merkle.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
 import {StepCall} from "../libraries/StepCall.sol";
-import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// Checks of answers' content.
@@ -96,7 +96,7 @@ abstract contract Answers is Asks {
         bytes memory four = Blob.read(d.claim.outputIds, (pos + 1 - d.claim.prompt) * 4, 4);
         // Four bytes.
         // forge-lint: disable-next-line(unsafe-typecast)
-        return uint32(Steps.unsigned(four, 0, 4));
+        return uint32(Bytes.unsigned(four, 0, 4));
     }
 
     /// A unit: the commitment of every site.
@@ -215,7 +215,7 @@ abstract contract Answers is Asks {
         expected = (n - lo + expected - 1) / expected;
         require(parts == expected, ItemCount(parts, expected));
         bytes memory got = _finished(s, unit, parts, r);
-        require(keccak256(got) == keccak256(_publishedElement(d, words, s)), OtherElement());
+        require(Bytes.same(got, _publishedElement(d, words, s)), OtherElement());
     }
 
     /// The element that the parts of an attention give.
@@ -233,9 +233,9 @@ abstract contract Answers is Asks {
             // Flag and exponent.
             // forge-lint: disable-next-line(unsafe-typecast)
             bytes3(uint24(unit)),
-            bytes2(uint16(Blake3Node.swap(parts) >> 16))
+            Bytes.le16(parts)
         );
-        return StepCall.run(_append(head, r.skip(16 * parts), 16 * parts), 4);
+        return StepCall.run(Bytes.append(head, r.skip(16 * parts), 16 * parts), 4);
     }
 
     /// The element that an ask names.
@@ -272,26 +272,17 @@ abstract contract Answers is Asks {
         uint256 expected = n - lo - part * len < len ? n - lo - part * len : len;
         uint256 got = r.rest(9);
         require(got == expected, ItemCount(got, expected));
-        bytes memory head = abi.encodePacked(uint8(0x23), bytes2(uint16(Blake3Node.swap(got) >> 16)));
-        bytes memory sums = StepCall.run(_append(head, r.skip(9 * got), 9 * got), 16);
+        bytes memory head = abi.encodePacked(uint8(0x23), Bytes.le16(got));
+        bytes memory sums = StepCall.run(Bytes.append(head, r.skip(9 * got), 9 * got), 16);
         // Parts are what ends the answer.
         uint256 behind = 16 * ((n - lo + len - 1) / len - part);
-        require(keccak256(sums) == keccak256(_keysTail(d, words, behind)), OtherSums(part));
+        require(Bytes.same(sums, _keysTail(d, words, behind)), OtherSums(part));
     }
 
     /// 16 bytes of the published sums over keys, `behind` bytes before their end.
     function _keysTail(Dispute memory d, bytes20 words, uint256 behind) private view returns (bytes memory) {
         address keys = _content(d.id, _words(KEYS, _word(words, 1), _word(words, 2), _word(words, 3), 0));
         return Blob.read(keys, Blob.size(keys) - behind, 16);
-    }
-
-    /// A part of the calldata behind `head`.
-    function _append(bytes memory head, uint256 spot, uint256 len) private pure returns (bytes memory) {
-        bytes memory body = new bytes(len);
-        assembly ("memory-safe") {
-            calldatacopy(add(body, 32), spot, len)
-        }
-        return bytes.concat(head, body);
     }
 
     /// The partial sums of an element of a linear.

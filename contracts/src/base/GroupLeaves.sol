@@ -2,13 +2,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
+import {Bytes} from "../libraries/Bytes.sol";
 import {Dispute} from "./Published.sol";
 import {Openings, Part} from "./Openings.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {StepCall} from "../libraries/StepCall.sol";
-import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// Executed by TENSOR_STEP.
@@ -46,7 +45,7 @@ abstract contract GroupLeaves is Openings {
 
     /// Word `i` of the group's answer.
     function _of(Quant memory q, uint256 i) private pure returns (uint256) {
-        return Steps.unsigned(q.group, 4 * i, 4);
+        return Bytes.unsigned(q.group, 4 * i, 4);
     }
 
     /// The block of the transform that holds element `e`, opened, and the place of `e` in it.
@@ -88,8 +87,9 @@ abstract contract GroupLeaves is Openings {
             }
             (values, index) = (one, 0);
         }
-        bytes memory head = abi.encodePacked(MAGNITUDE, _le16(wht), _le16(index), _slice(q.group, 0));
-        return Steps.unsigned(StepCall.run(bytes.concat(head, values), 4), 0, 4);
+        bytes memory head =
+            abi.encodePacked(MAGNITUDE, Bytes.le16(wht), Bytes.le16(index), Bytes.four(q.group, 0));
+        return Bytes.unsigned(StepCall.run(bytes.concat(head, values), 4), 0, 4);
     }
 
     /// A group's scale does not follow from its maxima (kind 9).
@@ -106,13 +106,13 @@ abstract contract GroupLeaves is Openings {
                 uint8(q.s.planes),
                 uint8(q.s.param(3)),
                 uint8(q.s.param(1) == 0 ? 0 : 1),
-                _slice(q.group, 0),
-                _slice(q.group, 8)
+                Bytes.four(q.group, 0),
+                Bytes.four(q.group, 8)
             ),
             4
         );
         bytes memory claimed = _element(d, pos, q.site, q.s, 1, q.element / q.s.group);
-        return keccak256(scale) == keccak256(claimed);
+        return Bytes.same(scale, claimed);
     }
 
     /// A quantised element does not follow from its input and the group's maxima (kind 10).
@@ -126,26 +126,12 @@ abstract contract GroupLeaves is Openings {
         bytes memory head = abi.encodePacked(
             QUANT_ELEMENT,
             uint8(q.s.planes),
-            _le16(q.s.param(1)),
-            _le16(index),
-            _slice(q.group, 0),
-            _slice(q.group, 8)
+            Bytes.le16(q.s.param(1)),
+            Bytes.le16(index),
+            Bytes.four(q.group, 0),
+            Bytes.four(q.group, 8)
         );
         bytes memory right = StepCall.run(bytes.concat(head, values), q.s.planes);
-        return keccak256(right) == keccak256(_element(d, pos, q.site, q.s, 0, q.element));
-    }
-
-    /// Four bytes from `from`.
-    function _slice(bytes memory data, uint256 from) private pure returns (bytes4 out) {
-        assembly ("memory-safe") {
-            out := mload(add(add(data, 32), from))
-        }
-    }
-
-    /// Two bytes, little-endian.
-    function _le16(uint256 x) private pure returns (bytes2) {
-        // Blocks and indices in them are at most 512.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        return bytes2(uint16(Blake3Node.swap(x) >> 16));
+        return Bytes.same(right, _element(d, pos, q.site, q.s, 0, q.element));
     }
 }

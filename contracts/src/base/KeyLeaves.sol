@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
+import {Bytes} from "../libraries/Bytes.sol";
 import {Commitment, Dispute} from "./Published.sol";
 import {GroupLeaves} from "./GroupLeaves.sol";
 import {Merkle} from "../libraries/Merkle.sol";
@@ -11,7 +11,6 @@ import {Part} from "./Openings.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
 import {StepCall} from "../libraries/StepCall.sol";
-import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// Executed by TENSOR_STEP.
@@ -104,7 +103,7 @@ abstract contract KeyLeaves is GroupLeaves {
         assembly ("memory-safe") {
             unit := mload(add(add(keys, 32), from))
         }
-        key = Steps.unsigned(keys, from + 3, 4);
+        key = Bytes.unsigned(keys, from + 3, 4);
     }
 
     /// Where the largest score is in a `Keys` answer: its value, its key, then the parts.
@@ -117,9 +116,15 @@ abstract contract KeyLeaves is GroupLeaves {
     function _score(Dispute memory d, Head memory h) private view returns (int256) {
         (bytes3 unit,) = _unit(h.keys, 0);
         bytes memory input = abi.encodePacked(
-            KEY_SCORE, _le(d.model.headDim), _le(h.s.param(3)), _le(h.s.param(4)), unit, h.query, h.record
+            KEY_SCORE,
+            Bytes.le16(d.model.headDim),
+            Bytes.le16(h.s.param(3)),
+            Bytes.le16(h.s.param(4)),
+            unit,
+            h.query,
+            h.record
         );
-        return Steps.signed(StepCall.run(input, 4), 0, 4);
+        return Bytes.signed(StepCall.run(input, 4), 0, 4);
     }
 
     /// One key's published share, weight and value (kind 2).
@@ -130,29 +135,24 @@ abstract contract KeyLeaves is GroupLeaves {
         bytes20 words = _words(KEY_PART, pos, h.site, h.element, (h.key - lo) / len);
         _restsOn(d, to, words);
         bytes memory right = StepCall.run(_shareInput(d, h), 9);
-        return keccak256(right) == keccak256(Blob.read(_content(d.id, words), (h.key - lo) % len * 9, 9));
+        return Bytes.same(right, Blob.read(_content(d.id, words), (h.key - lo) % len * 9, 9));
     }
 
     function _shareInput(Dispute memory d, Head memory h) private pure returns (bytes memory) {
         (bytes3 k,) = _unit(h.keys, 0);
         (bytes3 v,) = _unit(h.keys, 1);
-        bytes4 most;
-        bytes memory keys = h.keys;
-        uint256 place = _maxPlace(keys);
-        assembly ("memory-safe") {
-            most := mload(add(add(keys, 32), place))
-        }
+        bytes4 most = Bytes.four(h.keys, _maxPlace(h.keys));
         bytes memory head = abi.encodePacked(
             KEY_SHARE,
-            _le(d.model.headDim),
-            _le(h.element % d.model.headDim),
+            Bytes.le16(d.model.headDim),
+            Bytes.le16(h.element % d.model.headDim),
             // 15 or 23.
             // forge-lint: disable-next-line(unsafe-typecast)
             uint8(h.s.param(5)),
-            _le(h.s.param(3)),
-            _le(h.s.param(4))
+            Bytes.le16(h.s.param(3)),
+            Bytes.le16(h.s.param(4))
         );
-        return abi.encodePacked(head, k, v, most, uint32(Blake3Node.swap(h.key)), h.query, h.record);
+        return abi.encodePacked(head, k, v, most, Bytes.le32(h.key), h.query, h.record);
     }
 
     /// The largest score is not that of its key (kind 3), or exceeded by another (kind 4).
@@ -164,10 +164,10 @@ abstract contract KeyLeaves is GroupLeaves {
         (Head memory h,) = _head(d, pos, false, r);
         _restsOn(d, to, _words(KEYS, pos, h.site, h.element, 0));
         uint256 place = _maxPlace(h.keys);
-        int256 most = Steps.signed(h.keys, place, 4);
+        int256 most = Bytes.signed(h.keys, place, 4);
         int256 got = _score(d, h);
         if (!attained) return got <= most;
-        _sameKey(h.key, Steps.unsigned(h.keys, place + 4, 4));
+        _sameKey(h.key, Bytes.unsigned(h.keys, place + 4, 4));
         return got == most;
     }
 
@@ -181,30 +181,18 @@ abstract contract KeyLeaves is GroupLeaves {
         _restsOn(d, to, _words(KEYS, pos, h.site, h.element, 0));
         (bytes3 unit, uint256 key) = _unit(h.keys, side);
         uint256 half = uint256(d.model.headDim) + 4;
-        bytes memory record = h.record;
-        bytes4 scale;
-        uint256 from = side * half + d.model.headDim;
-        assembly ("memory-safe") {
-            scale := mload(add(add(record, 32), from))
-        }
+        bytes4 scale = Bytes.four(h.record, side * half + d.model.headDim);
         bytes memory got = StepCall.run(abi.encodePacked(KEY_UNIT, scale), 3);
         if (attained) {
             require(unit != 0, NoUnit(side));
             _sameKey(h.key, key);
-            return keccak256(got) == keccak256(abi.encodePacked(unit));
+            return Bytes.same(got, abi.encodePacked(unit));
         }
         if (got[0] == 0) return true;
-        return unit != 0 && Steps.signed(got, 1, 2) <= Steps.signed(abi.encodePacked(unit), 1, 2);
+        return unit != 0 && Bytes.signed(got, 1, 2) <= Bytes.signed(abi.encodePacked(unit), 1, 2);
     }
 
     function _sameKey(uint256 got, uint256 expected) private pure {
         require(got == expected, OtherKey(got, expected));
-    }
-
-    /// Two bytes, little-endian.
-    function _le(uint256 x) private pure returns (bytes2) {
-        // Numbers of 16 bits; an exponent's sign is above them.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        return bytes2(uint16(Blake3Node.swap(x & 0xffff) >> 16));
     }
 }

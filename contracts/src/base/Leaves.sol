@@ -7,9 +7,10 @@ import {KeyLeaves} from "./KeyLeaves.sol";
 import {Part, Want, WeightPart} from "./Openings.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
+import {Bytes} from "../libraries/Bytes.sol";
 import {Levels} from "../libraries/Levels.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
-import {Steps} from "../libraries/Steps.sol";
+import {StepCall} from "../libraries/StepCall.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// The steps.
@@ -30,6 +31,11 @@ abstract contract Leaves is KeyLeaves {
     uint256 private constant QUANT_ELEMENT = 10;
     uint256 private constant GREEDY_EXCEEDED = 11;
     uint256 private constant EMBED = 14;
+
+    uint8 private constant LINEAR_PART_STEP = 0x10;
+    uint8 private constant LINEAR_FINISH_STEP = 0x11;
+    uint8 private constant GREEDY_STEP = 0x44;
+    uint8 private constant EMBED_STEP = 0x50;
 
     /// Executes an accusation that rests on the answer with id `to`; tells its kind and whether the published number is
     /// right.
@@ -81,12 +87,12 @@ abstract contract Leaves is KeyLeaves {
     {
         (uint32 site, Site memory s, uint32 element) = _linear(d, to, pos, r);
         uint32 part = r.u32();
-        int256 claimed = _part(d, _words(SUM, pos, site, element, 0), part, s);
+        bytes memory claimed = _part(d, _words(SUM, pos, site, element, 0), part, s);
         WeightPart memory w;
         (w.n, w.k, w.row) = (s.param(0), s.param(1), element);
         (w.start, w.end) = Levels.linearPart(w.k, s.param(2), part);
         bytes memory xs = _input(d, pos, Part(s.input(0), 0, w.start, w.end), r);
-        return _dot(d, site, s, xs, w, r) == claimed;
+        return Bytes.same(_dot(d, site, s, xs, w, r), claimed);
     }
 
     function _dot(
@@ -96,21 +102,33 @@ abstract contract Leaves is KeyLeaves {
         bytes memory xs,
         WeightPart memory w,
         Reader memory r
-    ) private view returns (int256) {
-        uint256 planes = _site(d, s.input(0)).planes;
+    ) private view returns (bytes memory) {
         (bytes memory ws, bytes memory mults) = _weights(d, site, s, w, r);
-        return Steps.dot(xs, planes, ws, mults);
+        bytes memory head = abi.encodePacked(
+            LINEAR_PART_STEP,
+            _planes(d, s),
+            mults.length == 0 ? bytes1(0) : bytes1(0x01),
+            Bytes.le16(ws.length)
+        );
+        return StepCall.run(bytes.concat(head, xs, ws, mults), 8);
+    }
+
+    /// Bytes an element of a linear's input.
+    function _planes(Dispute memory d, Site memory s) private view returns (uint8) {
+        // 1 or 2.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return uint8(_site(d, s.input(0)).planes);
     }
 
     /// A published partial sum.
     function _part(Dispute memory d, bytes20 words, uint256 part, Site memory s)
         private
         view
-        returns (int256)
+        returns (bytes memory)
     {
         uint256 parts = Levels.linearParts(s.param(1), s.param(2));
         require(part < parts, OutsideRange(part, parts));
-        return Steps.signed(Blob.read(_content(d.id, words), part * 8, 8), 0, 8);
+        return Blob.read(_content(d.id, words), part * 8, 8);
     }
 
     /// L2 to L5: a linear's requantisation of its published parts.
@@ -121,52 +139,36 @@ abstract contract Leaves is KeyLeaves {
     {
         (uint32 site, Site memory s, uint32 element) = _linear(d, to, pos, r);
         bytes memory scales = _input(d, pos, Part(s.input(0), 1, 0, s.param(2)), r);
-        bytes memory w = _tensor(d, Want(s.tensor(1), SCALE, 1, s.param(0), element, element + 1), r);
-        uint32 bias = s.tensor(3);
-        require(r.flag() == (bias != Sites.NONE), OpeningPresence(site));
-        int256 sum;
-        if (bias != Sites.NONE) {
-            sum = Steps.signed(_tensor(d, Want(bias, I32, 1, s.param(0), element, element + 1), r), 0, 4);
-        }
-        sum = Steps.sat32(sum + _segments(d, s, _words(SUM, pos, site, element, 0), scales, w));
-        return sum == Steps.signed(_element(d, pos, site, s, 0, element), 0, 4);
+        bytes memory head = bytes.concat(_finishHead(d, s), _scaleAndBias(d, site, s, element, r), scales);
+        bytes20 words = _words(SUM, pos, site, element, 0);
+        bytes memory sums =
+            Blob.read(_content(d.id, words), 0, 8 * Levels.linearParts(s.param(1), s.param(2)));
+        bytes memory right = StepCall.run(bytes.concat(head, sums), 4);
+        return Bytes.same(right, _element(d, pos, site, s, 0, element));
     }
 
-    /// The segments' shares, added up.
-    function _segments(Dispute memory d, Site memory s, bytes20 words, bytes memory scales, bytes memory w)
-        private
-        view
-        returns (int256 sum)
-    {
-        uint256 planes = _site(d, s.input(0)).planes;
+    /// Number, planes, format, segments and parts a segment.
+    function _finishHead(Dispute memory d, Site memory s) private view returns (bytes memory) {
         uint256 segments = s.param(2);
-        for (uint256 i = 0; i < segments; ++i) {
-            int256 acc = _segment(d, s, words, i);
-            (int256 mx, int256 e) = Steps.scale(scales, i * 4);
-            acc = _requantised(s, acc, planes, mx, e, w);
-            sum += Steps.segmentShare(acc, segments);
-        }
+        uint256 parts = Levels.linearParts(s.param(1), segments) / segments;
+        // Format bits and segments are bytes.
+        // forge-lint: disable-next-item(unsafe-typecast)
+        return abi.encodePacked(
+            LINEAR_FINISH_STEP, _planes(d, s), uint8(s.param(3)), uint8(segments), Bytes.le16(parts)
+        );
     }
 
-    /// A segment's published parts, added up.
-    function _segment(Dispute memory d, Site memory s, bytes20 words, uint256 i)
+    /// The weight row's scale, and its bias or 0.
+    function _scaleAndBias(Dispute memory d, uint32 site, Site memory s, uint256 element, Reader memory r)
         private
         view
-        returns (int256 acc)
+        returns (bytes memory)
     {
-        uint256 runs = Levels.linearParts(s.param(1), s.param(2)) / s.param(2);
-        for (uint256 j = 0; j < runs; ++j) {
-            acc += _part(d, words, i * runs + j, s);
-        }
-    }
-
-    function _requantised(Site memory s, int256 acc, uint256 planes, int256 mx, int256 ex, bytes memory w)
-        private
-        pure
-        returns (int256)
-    {
-        (int256 mw, int256 ew) = Steps.scale(w, 0);
-        return Steps.requant(acc, planes, mx, mw, -(ex + ew + int256(uint256(s.param(3)))));
+        Want memory want = Want(s.tensor(1), SCALE, 1, s.param(0), element, element + 1);
+        bytes memory scale = _tensor(d, want, r);
+        (want.id, want.dtype) = (s.tensor(3), I32);
+        require(r.flag() == (want.id != Sites.NONE), OpeningPresence(site));
+        return bytes.concat(scale, want.id == Sites.NONE ? new bytes(4) : _tensor(d, want, r));
     }
 
     /// S1: another id has a larger logit, or an equal one and a lower id.
@@ -182,10 +184,11 @@ abstract contract Leaves is KeyLeaves {
         Commitment memory c = _opened(d, pos, p.site, s, r);
         uint256 token = _sampled(d, pos);
         (p.start, p.end) = (token, token + 1);
-        int256 mine = Steps.signed(_row(d, s, c, p, r), 0, 4);
+        bytes memory mine = _row(d, s, c, p, r);
         (p.start, p.end) = (id, uint256(id) + 1);
-        int256 better = Steps.signed(_row(d, s, c, p, r), 0, 4);
-        return better < mine || (better == mine && id >= token);
+        bytes memory other = _row(d, s, c, p, r);
+        bytes memory input = abi.encodePacked(GREEDY_STEP, mine, Bytes.le32(token), other, Bytes.le32(id));
+        return StepCall.run(input, 1)[0] == 0;
     }
 
     /// E1: an embedding's element, of the id that the job or the output has at this position.
@@ -205,18 +208,20 @@ abstract contract Leaves is KeyLeaves {
         WeightPart memory w;
         (w.n, w.k, w.row) = (d.model.vocab, d.model.dModel, _inputId(d, pos, promptIds));
         (w.start, w.end) = (element, uint256(element) + 1);
-        return _embedded(d, site, s, w, r) == Steps.signed(_element(d, pos, site, s, 0, element), 0, 4);
+        return Bytes.same(_embedded(d, site, s, w, r), _element(d, pos, site, s, 0, element));
     }
 
     function _embedded(Dispute memory d, uint32 site, Site memory s, WeightPart memory w, Reader memory r)
         private
         view
-        returns (int256)
+        returns (bytes memory)
     {
         (bytes memory q, bytes memory mult) = _weights(d, site, s, w, r);
         bytes memory scale = _tensor(d, Want(s.tensor(1), SCALE, 1, w.n, w.row, w.row + 1), r);
-        uint256 m = mult.length == 0 ? 1 : uint8(mult[0]);
-        return Steps.embedded(Steps.signed(q, 0, 1), m, scale, int256(uint256(s.param(0))));
+        if (mult.length == 0) mult = hex"01";
+        // Format bits are a byte.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return StepCall.run(abi.encodePacked(EMBED_STEP, uint8(s.param(0)), q, mult, scale), 4);
     }
 
     /// The id that position `pos` runs: the prompt's, or one of the output's.

@@ -4,13 +4,13 @@ pragma solidity ^0.8.37;
 
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
+import {Bytes} from "../libraries/Bytes.sol";
 import {Claim, IPocVerifier, Node, OpenAsk} from "../interfaces/IPocVerifier.sol";
 import {IProgramBook, Model} from "../interfaces/IProgramBook.sol";
 import {Levels} from "../libraries/Levels.sol";
 import {Merkle} from "../libraries/Merkle.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
-import {Steps} from "../libraries/Steps.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// A claim and its model, as a move sees them.
@@ -188,7 +188,7 @@ abstract contract Published is IPocVerifier {
         bytes memory four = Blob.read(_content(d.id, _words(TOKEN, pos, 0, 0, 0)), 33, 4);
         // Four bytes.
         // forge-lint: disable-next-line(unsafe-typecast)
-        return uint32(Steps.unsigned(four, 0, 4));
+        return uint32(Bytes.unsigned(four, 0, 4));
     }
 
     /// The root of a unit of a published token.
@@ -222,7 +222,7 @@ abstract contract Published is IPocVerifier {
         if (c.kind == Sites.KIND_TOKEN) {
             // Four bytes.
             // forge-lint: disable-next-line(unsafe-typecast)
-            c.token = uint32(Steps.unsigned(all, spot + 1, 4));
+            c.token = uint32(Bytes.unsigned(all, spot + 1, 4));
             return c;
         }
         bytes32 data;
