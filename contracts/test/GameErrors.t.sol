@@ -192,7 +192,6 @@ contract GameErrorsTest is GameStage {
     function test_rejects_groups_of_what_is_no_quantisation() public {
         _stage(GROUP_GAME, 6);
         _refuseAsk(IPocVerifier.WrongOp.selector, _ask(_here[g.ids[5]], 8, 5, 1, 0, 0));
-        _refuseAsk(IPocVerifier.NoSuchAsk.selector, _ask(_here[g.ids[5]], 9, 5, 0, 0, 0));
         _goesOn(6);
     }
 

@@ -39,7 +39,7 @@ abstract contract GameStage is GameBase {
 
     /// Plays a game up to move `upTo`.
     function _stage(uint256 game, uint256 upTo) internal {
-        _keep(game < ROW_GAME || game > TREE_GAME ? 1 : 0);
+        _keepFor(game);
         g = _recorded(game);
         (jobId, neuron) = _claimed(g);
         claim = _open(g, jobId, neuron, challenger);

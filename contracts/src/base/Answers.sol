@@ -2,8 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {Asks} from "./Asks.sol";
 import {Dispute} from "./Published.sol";
+import {Draws} from "./Draws.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
 import {Bytes} from "../libraries/Bytes.sol";
@@ -15,7 +15,7 @@ import {StepCall} from "../libraries/StepCall.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// Checks of answers' content.
-abstract contract Answers is Asks {
+abstract contract Answers is Draws {
     using Sites for Site;
     using Wire for Reader;
 
@@ -39,6 +39,10 @@ abstract contract Answers is Asks {
             contradiction = _checkToken(d, a, r);
         } else if (kind == UNIT) {
             contradiction = _checkUnit(d, a, b, r);
+        } else if (kind == DRAW) {
+            _checkDraw(d, a, r);
+        } else if (kind == DRAW_PART) {
+            _checkDrawPart(d, a, b, r);
         } else {
             Site memory s = _site(d, b);
             if (kind == SUM) _checkSum(s, r);

@@ -21,7 +21,7 @@ abstract contract Asks is Published {
             _unused(words, 3);
             return _aboveTokens(d, a, b);
         }
-        require(kind <= GROUP, NoSuchAsk(kind));
+        require(kind <= DRAW_PART, NoSuchAsk(kind));
         require(a < d.claim.positions, OutsideRange(a, d.claim.positions));
         if (kind == TOKEN) {
             _unused(words, 2);
@@ -33,7 +33,24 @@ abstract contract Asks is Published {
             require(b < units, OutsideRange(b, units));
             return _words(TOKEN, a, 0, 0, 0);
         }
+        if (kind == DRAW || kind == DRAW_PART) return _aboveDraw(d, words, kind, a, b);
         return _aboveRow(d, words, kind, a, b);
+    }
+
+    function _aboveDraw(Dispute memory d, bytes20 words, uint32 kind, uint32 pos, uint32 part)
+        private
+        view
+        returns (bytes20)
+    {
+        if (kind == DRAW) {
+            _unused(words, 2);
+            require(d.claim.temperatureQ16 != 0, OtherSampler(0));
+            return _words(UNIT, pos, _sampleSite(d).unit, 0, 0);
+        }
+        _unused(words, 3);
+        (uint256 parts,) = _idParts(d);
+        require(part < parts, OutsideRange(part, parts));
+        return _words(DRAW, pos, 0, 0, 0);
     }
 
     function _aboveTokens(Dispute memory d, uint32 height, uint32 index) private pure returns (bytes20) {

@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {Commitment, Dispute} from "./Published.sol";
+import {DrawLeaves} from "./DrawLeaves.sol";
 import {KeyLeaves} from "./KeyLeaves.sol";
 import {Part, Want, WeightPart} from "./Openings.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
@@ -14,7 +15,7 @@ import {StepCall} from "../libraries/StepCall.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// The steps.
-abstract contract Leaves is KeyLeaves {
+abstract contract Leaves is KeyLeaves, DrawLeaves {
     using Sites for Site;
     using Wire for Reader;
 
@@ -30,6 +31,8 @@ abstract contract Leaves is KeyLeaves {
     uint256 private constant GROUP_SCALE = 9;
     uint256 private constant QUANT_ELEMENT = 10;
     uint256 private constant GREEDY_EXCEEDED = 11;
+    uint256 private constant DRAW_HEAD_FAULT = 12;
+    uint256 private constant DRAW_IDS_FAULT = 13;
     uint256 private constant EMBED = 14;
 
     uint8 private constant LINEAR_PART_STEP = 0x10;
@@ -61,6 +64,8 @@ abstract contract Leaves is KeyLeaves {
         else if (kind == GROUP_SCALE) right = _groupScale(d, to, pos, r);
         else if (kind == QUANT_ELEMENT) right = _quantElement(d, to, pos, r);
         else if (kind == GREEDY_EXCEEDED) right = _greedy(d, to, pos, r);
+        else if (kind == DRAW_HEAD_FAULT) right = _drawHead(d, to, pos, r);
+        else if (kind == DRAW_IDS_FAULT) right = _drawIds(d, to, pos, r);
         else if (kind == EMBED) right = _embed(d, to, pos, r, promptIds);
         else revert NoSuchStep(kind);
         r.done();
@@ -175,8 +180,7 @@ abstract contract Leaves is KeyLeaves {
     function _greedy(Dispute memory d, bytes32 to, uint32 pos, Reader memory r) private view returns (bool) {
         require(d.claim.temperatureQ16 == 0, OtherSampler(d.claim.temperatureQ16));
         uint32 id = r.u32();
-        Site memory s = _site(d, d.model.siteCount - 1);
-        require(s.op() == Sites.SAMPLE, WrongOp(d.model.siteCount - 1, s.op()));
+        Site memory s = _sampleSite(d);
         _restsOn(d, to, _words(UNIT, pos, s.unit, 0, 0));
         Part memory p;
         p.site = s.input(0);

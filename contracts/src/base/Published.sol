@@ -52,6 +52,8 @@ abstract contract Published is IPocVerifier {
     uint32 internal constant KEYS = 6;
     uint32 internal constant KEY_PART = 7;
     uint32 internal constant GROUP = 8;
+    uint32 internal constant DRAW = 9;
+    uint32 internal constant DRAW_PART = 10;
 
     mapping(bytes32 claim => Claim) internal _claims;
     mapping(bytes32 claim => mapping(bytes20 words => Node)) internal _nodes;
@@ -170,6 +172,19 @@ abstract contract Published is IPocVerifier {
     function _partLength(uint256 count) internal pure returns (uint256 len) {
         len = 1;
         while (len * 256 < count) len *= 2;
+    }
+
+    /// The parts of the ids that a draw's sums are cut into: how many, and ids in each.
+    function _idParts(Dispute memory d) internal pure returns (uint256 parts, uint256 len) {
+        len = _partLength(d.model.vocab);
+        parts = (d.model.vocab + len - 1) / len;
+    }
+
+    /// The site that samples, which is the last one.
+    function _sampleSite(Dispute memory d) internal view returns (Site memory s) {
+        uint32 site = d.model.siteCount - 1;
+        s = _site(d, site);
+        require(s.op() == Sites.SAMPLE, WrongOp(site, s.op()));
     }
 
     /// Place of the unit roots in a token's answer, and of its layers.

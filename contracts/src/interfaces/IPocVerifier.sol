@@ -220,12 +220,17 @@ interface IPocVerifier {
     error TwoMaxima();
     /// Thrown when parts of the keys do not give the published element.
     error OtherElement();
-    /// Thrown when keys do not add up to their part.
+    /// Thrown when keys, or ids of a draw, do not add up to their part.
     error OtherSums(uint256 part);
+    /// Thrown when a draw's thresholds cut elsewhere than the job says (1), or the sampled id's interval does not hold the
+    /// draw (2).
+    error OtherDraw(uint8 why);
     /// Thrown when an opened key does not lead to the claimed trace root.
     error WrongKey(uint32 key);
     /// Thrown when the opened key is not the one that attains the published maximum.
     error OtherKey(uint256 got, uint256 expected);
+    /// Thrown when the opened logit is not that of the id in question.
+    error OtherId(uint256 got, uint256 expected);
     /// Thrown when the key of a unit is accused and no unit is published.
     error NoUnit(uint256 side);
     /// Thrown when a commitment is of a kind that there is not.

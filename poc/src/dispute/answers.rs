@@ -153,7 +153,7 @@ impl Judge {
                     .draws
                     .get(&pos)
                     .and_then(|d| d.parts.get(part as usize));
-                if parts.len() != count as usize || DrawSums::total(&parts).as_ref() != sums {
+                if parts.len() != count as usize || Some(&DrawSums::total(&parts)) != sums {
                     return Err(DisputeError::Answer("ids that do not add up to their part"));
                 }
                 self.published.draw_parts.insert((pos, part), parts);
@@ -318,16 +318,14 @@ impl Judge {
         if a.parts.len() != count.div_ceil(part_len(count)) as usize {
             return Err(DisputeError::Answer("another number of parts"));
         }
-        let total = a.parts.iter().try_fold(KeySums::default(), |s, p| {
-            Some(KeySums {
-                acc: s.acc.checked_add(p.acc)?,
-                z: s.z.checked_add(p.z)?,
-            })
-        });
-        let total = total.ok_or(DisputeError::Answer("parts larger than any sum can be"))?;
+        // Exact, then clamped, as the step has it: whatever is published is judged by a step.
+        let exact: i128 = a.parts.iter().map(|p| i128::from(p.acc)).sum();
+        let bound = if exact < 0 { i64::MIN } else { i64::MAX };
+        let acc = i64::try_from(exact).unwrap_or(bound);
+        let z = a.parts.iter().fold(0u64, |z, p| z.saturating_add(p.z));
         let unit = a.v_unit.map(|u| u.value);
         let bytes = self.element(at.pos, at.site, Side::Data, at.element)?;
-        if finish(total.acc, total.z, unit, p_bits, f_out).to_le_bytes() != bytes {
+        if finish(acc, z, unit, p_bits, f_out).to_le_bytes() != bytes {
             return Err(DisputeError::Answer(
                 "parts that do not give the published element",
             ));
@@ -353,7 +351,7 @@ impl Judge {
         if a.parts.len() != vocab.div_ceil(part_len(vocab)) as usize {
             return Err(DisputeError::Answer("another number of parts"));
         }
-        let t = DrawSums::total(&a.parts).ok_or(DisputeError::Answer("parts larger than any sum can be"))?;
+        let t = DrawSums::total(&a.parts);
         let sums = IdSums {
             k_count: t.k_count,
             k_mass: t.k_mass,

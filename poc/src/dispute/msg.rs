@@ -146,16 +146,14 @@ impl DrawSums {
     /// Bytes on the wire.
     pub const SIZE: usize = 4 + 8 + 4 + 8 + 8;
 
-    /// The sums of a list of parts; `None` on overflow.
-    pub fn total(parts: &[DrawSums]) -> Option<DrawSums> {
-        parts.iter().try_fold(DrawSums::default(), |a, b| {
-            Some(DrawSums {
-                k_count: a.k_count.checked_add(b.k_count)?,
-                k_mass: a.k_mass.checked_add(b.k_mass)?,
-                count: a.count.checked_add(b.count)?,
-                mass: a.mass.checked_add(b.mass)?,
-                below: a.below.checked_add(b.below)?,
-            })
+    /// The sums of a list of parts. They saturate, as the step's do: whatever is published is judged by a step.
+    pub fn total(parts: &[DrawSums]) -> DrawSums {
+        parts.iter().fold(DrawSums::default(), |a, b| DrawSums {
+            k_count: a.k_count.saturating_add(b.k_count),
+            k_mass: a.k_mass.saturating_add(b.k_mass),
+            count: a.count.saturating_add(b.count),
+            mass: a.mass.saturating_add(b.mass),
+            below: a.below.saturating_add(b.below),
         })
     }
 }

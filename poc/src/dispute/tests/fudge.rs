@@ -8,7 +8,7 @@ use bitai_kernels::reference::{
 
 use super::{
     inner::SiteRow,
-    msg::{At, KeySums, KeysAnswer, KvSide, Max},
+    msg::{At, DrawSums, KeySums, KeysAnswer, KvSide, Max},
     *,
 };
 
@@ -49,6 +49,10 @@ pub(super) enum Lie {
     DrawMaxDown,
     /// The threshold.
     DrawThreshold,
+    /// The threshold's probability alone: the same ids are kept, so that nothing else has to be a lie.
+    DrawThresholdP,
+    /// A draw's masses: larger together than 64 bits.
+    DrawOverflow,
 }
 
 /// A published unit, to lie about.
@@ -198,12 +202,21 @@ impl<R: Regenerate> Defend for Fudge<R> {
                         };
                     }
                     Lie::DrawThreshold => a.threshold.0 += 1,
+                    Lie::DrawThresholdP => {
+                        a.threshold.0 -= 1;
+                        return Some(answer);
+                    }
+                    Lie::DrawOverflow => {
+                        for p in &mut a.parts[..2] {
+                            (p.k_mass, p.mass) = (u64::MAX, u64::MAX);
+                        }
+                    }
                     _ => {}
                 }
                 if self.lie == Lie::DrawP || a.p == 0 || !a.thresholds().1.keeps(a.p, token) {
                     a.p = a.threshold.0 + 1;
                 }
-                let mass: u64 = a.parts.iter().map(|p| p.mass).sum();
+                let mass = DrawSums::total(&a.parts).mass;
                 let r = point(draw(11, pos), mass);
                 for p in &mut a.parts {
                     p.below = 0;
@@ -219,7 +232,11 @@ impl<R: Regenerate> Defend for Fudge<R> {
                 for s in subs.iter_mut() {
                     s.below = 0;
                 }
-                subs[0].below = head.parts[part as usize].below;
+                let whole = &head.parts[part as usize];
+                subs[0].below = whole.below;
+                if self.lie == Lie::DrawOverflow {
+                    (subs[0].k_mass, subs[0].mass) = (whole.k_mass, whole.mass);
+                }
             }
             _ => {}
         }

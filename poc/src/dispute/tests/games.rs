@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::{
+    draw_games,
     fudge::{Fudge, Lie, wrong_element},
     honest::liar,
     inner::SiteRow,
@@ -53,7 +54,7 @@ fn job_json(job: &Job) -> Value {
 }
 
 /// Plays a game and writes down every move.
-fn record(
+pub(super) fn record(
     name: &str,
     model: usize,
     judge: &mut Judge,
@@ -111,7 +112,14 @@ fn record(
 }
 
 /// A liar's game against an honest challenger.
-fn lie<R: Regenerate>(name: &str, at: usize, model: &Model, job: &Job, player: Player<R>, lie: Lie) -> Value {
+pub(super) fn lie<R: Regenerate>(
+    name: &str,
+    at: usize,
+    model: &Model,
+    job: &Job,
+    player: Player<R>,
+    lie: Lie,
+) -> Value {
     let outputs = player.transcript.outputs().to_vec();
     let root = player.transcript.root().unwrap();
     let mut judge = model.judge_root(job, &outputs, root);
@@ -126,7 +134,7 @@ fn lie<R: Regenerate>(name: &str, at: usize, model: &Model, job: &Job, player: P
 }
 
 /// An honest neuron's game against a challenger whose own run is wrong in `site`.
-fn false_accusation(name: &str, at: usize, model: &Model, job: &Job, site: u32) -> Value {
+pub(super) fn false_accusation(name: &str, at: usize, model: &Model, job: &Job, site: u32) -> Value {
     let mut honest = model.decode(job, &job.input_ids, None);
     let outputs = honest.transcript.outputs().to_vec();
     let root = honest.transcript.root().unwrap();
@@ -274,6 +282,7 @@ fn games() -> Value {
             games.push(lie(&name, 1, two, &wide, player, by));
         }
     }
+    games.extend(draw_games::games(one));
     json!({
         "about": "written by poc/src/dispute/tests/games.rs, played again by contracts/test/Games.t.sol",
         "chainId": 31_337,
