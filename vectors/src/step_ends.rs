@@ -2,6 +2,7 @@
 //! round up to the next power of two.
 
 use bitai_kernels::{
+    conformance::build::Rng,
     num::{bitlen, rsr},
     reference::{quant, sample as s},
     step::Kind,
@@ -91,6 +92,124 @@ pub(crate) fn draws() -> Vec<Vec<u8>> {
         ),
     ]);
     all
+}
+
+/// The fields of a draw's step.
+#[derive(Clone, Copy)]
+struct Draw {
+    vocab: u32,
+    sampler: (u32, u32),
+    at: (u64, u32),
+    cuts: (s::Threshold, s::Threshold),
+    own: u32,
+    token: u32,
+    sums: s::IdSums,
+}
+
+impl Draw {
+    /// What an honest neuron publishes of random logits, `rng`'s next.
+    fn honest(rng: &mut Rng, vocab: u32, (top_k, top_p): (u32, u32)) -> Self {
+        let logits: Vec<i32> = (0..vocab).map(|_| rng.range(-150_000, 150_000) as i32).collect();
+        let at = (rng.draw(), rng.draw() as u32 % 4_096);
+        let probs = s::probabilities(&logits, rng.range(40_000, 130_000) as u32, 16);
+        let mut order: Vec<(std::cmp::Reverse<u32>, u32)> = (0..)
+            .zip(&probs)
+            .map(|(id, p)| (std::cmp::Reverse(*p), id))
+            .collect();
+        order.sort_unstable();
+        let last = order[(top_k.min(vocab) as usize).saturating_sub(1)];
+        let k_cut = match top_k {
+            0 => s::Threshold { p: 0, id: u32::MAX },
+            _ => s::Threshold {
+                p: last.0.0,
+                id: last.1,
+            },
+        };
+        let cut = s::threshold(&probs, top_k, top_p);
+        let token = s::holder(
+            &probs,
+            cut,
+            s::point(s::draw(at.0, at.1), s::kept_mass(&probs, 0, cut)),
+        );
+        Self {
+            vocab,
+            sampler: (top_k, top_p),
+            at,
+            cuts: (k_cut, cut),
+            own: probs[token as usize],
+            token,
+            sums: s::id_sums(&probs, 0, k_cut, cut, token),
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut b = vec![Kind::Draw as u8];
+        for x in [self.vocab, self.sampler.0, self.sampler.1] {
+            b.extend(x.to_le_bytes());
+        }
+        b.extend(self.at.0.to_le_bytes());
+        let (k, cut) = self.cuts;
+        for x in [
+            self.at.1,
+            k.p,
+            k.id,
+            cut.p,
+            cut.id,
+            self.own,
+            self.token,
+            self.sums.k_count,
+        ] {
+            b.extend(x.to_le_bytes());
+        }
+        b.extend(self.sums.k_mass.to_le_bytes());
+        b.extend(self.sums.count.to_le_bytes());
+        b.extend(self.sums.mass.to_le_bytes());
+        b.extend(self.sums.below.to_le_bytes());
+        b
+    }
+}
+
+/// Draws of random logits that hold, each with hostile numbers in their place, and with no vocabulary at all.
+pub(crate) fn more_draws() -> Vec<Vec<u8>> {
+    let mut rng = Rng::new("vectors draws");
+    let mut all = vec![];
+    for (vocab, sampler) in [
+        (1, (0, 65_536)),
+        (2, (1, 1)),
+        (8, (3, 40_000)),
+        (33, (0, 50_000)),
+        (200, (40, 60_000)),
+        (200, (1_000, 65_536)),
+    ] {
+        let d = Draw::honest(&mut rng, vocab, sampler);
+        let sums = |change: fn(&mut s::IdSums)| {
+            let mut d = d;
+            change(&mut d.sums);
+            d
+        };
+        all.extend([
+            d,
+            Draw { vocab: 0, ..d },
+            Draw { vocab: u32::MAX, ..d },
+            Draw { own: 0, ..d },
+            Draw { own: u32::MAX, ..d },
+            Draw { token: u32::MAX, ..d },
+            sums(|s| s.k_count = 0),
+            sums(|s| s.k_count = u32::MAX),
+            sums(|s| s.k_mass = u64::MAX),
+            sums(|s| s.k_mass = 0),
+            sums(|s| s.mass = u64::MAX),
+            sums(|s| (s.k_mass, s.mass) = (u64::MAX, u64::MAX)),
+            sums(|s| (s.count, s.mass, s.below) = (1, u64::MAX, u64::MAX)),
+        ]);
+        // No vocabulary: top-k keeps none of no ids, whatever its mass is said to be.
+        let mut none = Draw { vocab: 0, ..d };
+        none.sums.k_count = 0;
+        all.push(none);
+        none.sums = s::IdSums::default();
+        all.push(none);
+    }
+    all.iter().map(Draw::bytes).collect()
 }
 
 /// Largest magnitudes whose scale rounds up to the next power of two (the end of rule Q4).

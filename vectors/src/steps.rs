@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::{
     File,
     arithmetic::{EDGES, SCALES, scale},
-    step_ends::{draws, round_scales},
+    step_ends::{draws, more_draws, round_scales},
 };
 
 /// Where the values of an input come from.
@@ -502,7 +502,10 @@ fn cases(kind: Kind, rng: &mut Rng) -> Vec<Value> {
         }
     }
     match kind {
-        Kind::Draw => inputs.extend(draws()),
+        Kind::Draw => {
+            inputs.extend(draws());
+            inputs.extend(more_draws());
+        }
         Kind::KeyShare => inputs.extend(near_keys(rng)),
         Kind::QuantScale => inputs.extend(round_scales()),
         _ => {}

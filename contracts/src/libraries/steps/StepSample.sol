@@ -130,9 +130,9 @@ library StepSample {
         bytes memory message = new bytes(28);
         uint256 place = r.take(12);
         assembly ("memory-safe") {
-            mstore(add(message, 0x20), "bitai/sample/v0")
-            // 12 bytes behind the tag's 16; what is stored behind them lies in the array's padding.
-            mstore(add(message, 0x30), and(mload(place), not(shr(96, not(0)))))
+            // 12 bytes behind the tag's 16, in one word: the message is not 32 bytes long.
+            let fields := shl(160, shr(160, mload(place)))
+            mstore(add(message, 0x20), or("bitai/sample/v0", shr(128, fields)))
         }
         return _low64(Blake3.hash(message));
     }
