@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {Blake3, NoSubtree} from "../src/libraries/Blake3.sol";
+import {Blake3Node} from "../src/libraries/Blake3Node.sol";
 import {Precompiles} from "./Precompiles.sol";
 
 contract Blake3Test is Precompiles {
@@ -60,6 +61,32 @@ contract Blake3Test is Precompiles {
         assertEq(i, 6, "refusals read");
         (bool short,) = BLAKE3_KEYED.staticcall(new bytes(31));
         assertTrue(!short, "shorter than a key");
+    }
+
+    function test_Parents() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at("PARENT", i, "")); ++i) {
+            bytes32 left = vm.parseJsonBytes32(json, _at("PARENT", i, ".left"));
+            bytes32 right = vm.parseJsonBytes32(json, _at("PARENT", i, ".right"));
+            bytes32 want = vm.parseJsonBytes32(json, _at("PARENT", i, ".root"));
+            assertEq(Blake3.parent(left, right, true), want, "root");
+            assertEq(
+                Blake3Node.parent(left, right, true), want, "the contracts' call of the precompile, root"
+            );
+            want = vm.parseJsonBytes32(json, _at("PARENT", i, ".cv"));
+            assertEq(Blake3.parent(left, right, false), want, "chaining value");
+            assertEq(Blake3Node.parent(left, right, false), want, "the contracts' call of the precompile");
+        }
+        assertEq(i, 10, "parents read");
+    }
+
+    function test_RejectsWhatIsNoFlagAndTwoValues() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at("NO_PARENT", i, "")); ++i) {
+            (bool ok,) = BLAKE3_PARENT.staticcall(vm.parseJsonBytes(json, _at("NO_PARENT", i, ".input")));
+            assertTrue(!ok, "refused");
+        }
+        assertEq(i, 7, "refusals read");
     }
 
     function testFuzz_SubtreesMergeIntoTheHash(bytes memory seed, uint256 length) public pure {

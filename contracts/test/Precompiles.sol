@@ -40,6 +40,14 @@ contract Blake3CvPrecompile {
     }
 }
 
+contract Blake3ParentPrecompile {
+    fallback(bytes calldata input) external returns (bytes memory) {
+        require(input.length == 65 && uint8(input[0]) < 2, BadInput());
+        bytes32 left = bytes32(input[1:33]);
+        return abi.encodePacked(Blake3.parent(left, bytes32(input[33:65]), input[0] == 0x01));
+    }
+}
+
 contract TensorStepPrecompile {
     fallback(bytes calldata input) external returns (bytes memory) {
         return TensorStep.execute(input);
@@ -52,12 +60,14 @@ abstract contract Precompiles is Asserts {
     address internal constant BLAKE3_KEYED = address(uint160(0xb17a0102));
     address internal constant BLAKE3_CV = address(uint160(0xb17a0103));
 
+    address internal constant BLAKE3_PARENT = address(uint160(0xb17a0106));
     address internal constant TENSOR_STEP = address(uint160(0xb17a0104));
 
     function _installPrecompiles() internal {
         vm.etch(BLAKE3, address(new Blake3Precompile()).code);
         vm.etch(BLAKE3_KEYED, address(new Blake3KeyedPrecompile()).code);
         vm.etch(BLAKE3_CV, address(new Blake3CvPrecompile()).code);
+        vm.etch(BLAKE3_PARENT, address(new Blake3ParentPrecompile()).code);
         vm.etch(TENSOR_STEP, address(new TensorStepPrecompile()).code);
     }
 }

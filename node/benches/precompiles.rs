@@ -75,6 +75,7 @@ fn main() {
         line("sha256", len, measure(u64_to_address(2), &data));
         line("BLAKE3", len, measure(chain::BLAKE3, &data));
     }
+    line("BLAKE3_PARENT", 65, measure(chain::BLAKE3_PARENT, &[1; 65]));
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/steps.json");
     let text = std::fs::read_to_string(path).unwrap();
     let steps: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -296,6 +296,7 @@ fn is_reserved(address: &Address) -> bool {
         chain::BLAKE3_CV,
         chain::TENSOR_STEP,
         chain::POSEIDON_BN254,
+        chain::BLAKE3_PARENT,
     ];
     U256::from_be_slice(address.as_slice()) < U256::from(LOW_ADDRESSES) || system.contains(address)
 }

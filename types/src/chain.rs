@@ -42,6 +42,8 @@ pub const BLAKE3_KEYED: Address = address!("00000000000000000000000000000000b17a
 pub const BLAKE3_CV: Address = address!("00000000000000000000000000000000b17a0103");
 /// Precompile TENSOR_STEP: one small step of the tensor spec (`docs/spec/poc.md`, section 9).
 pub const TENSOR_STEP: Address = address!("00000000000000000000000000000000b17a0104");
+/// Precompile: BLAKE3's node above two subtrees (1 byte: whether it is the root, then their chaining values).
+pub const BLAKE3_PARENT: Address = address!("00000000000000000000000000000000b17a0106");
 /// Reserved for the precompile POSEIDON_BN254.
 pub const POSEIDON_BN254: Address = address!("00000000000000000000000000000000b17a0105");
 

@@ -1,6 +1,6 @@
-//! Vectors of BLAKE3 as the precompiles give it: hashes, keyed hashes, chaining values of subtrees.
+//! Vectors of BLAKE3 as the precompiles give it: hashes, keyed hashes, chaining values of subtrees, nodes above them.
 
-use blake3::hazmat::HasherExt;
+use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use serde_json::{Value, json};
 
 use crate::File;
@@ -66,10 +66,49 @@ pub(crate) fn files() -> Vec<File> {
     .iter()
     .map(|(chunk, len)| json!({"chunk": chunk, "len": len}))
     .collect();
+    // The two parts of inputs of these lengths, and numbers that are no chaining value of anything known.
+    let halves = [1025usize, 2048, 2049, 3072, 5120, 8192].map(|len| {
+        let (bytes, left) = (data(len), len.next_power_of_two() / 2);
+        let cv = |from: usize, to: usize| {
+            blake3::Hasher::new()
+                .set_input_offset(from as u64)
+                .update(&bytes[from..to])
+                .finalize_non_root()
+        };
+        (cv(0, left), cv(left, len))
+    });
+    let odd = [
+        ([0; 32], [0; 32]),
+        ([255; 32], [255; 32]),
+        (KEY, [1; 32]),
+        ([1; 32], KEY),
+    ];
+    let parents: Vec<Value> = halves
+        .iter()
+        .chain(&odd)
+        .map(|(left, right)| {
+            json!({"left": hex0x(left), "right": hex0x(right),
+                "root": hex0x(merge_subtrees_root(left, right, Mode::Hash).as_bytes()),
+                "cv": hex0x(&merge_subtrees_non_root(left, right, Mode::Hash))})
+        })
+        .collect();
+    // Of the precompile: a flag and two values, nothing else.
+    let no_parents: Vec<Value> = [0usize, 1, 64, 66, 97]
+        .iter()
+        .map(|len| json!({"input": hex0x(&vec![0; *len])}))
+        .chain([2u8, 255].map(|flag| json!({"input": hex0x(&[&[flag][..], &[7; 64]].concat())})))
+        .collect();
     vec![File {
         name: "blake3.json",
         about: "HASH: BLAKE3, and keyed with \"bitai vectors: a key of 32 bytes\", of len bytes i mod 251; CV: chaining value of the \
-                subtree of such bytes that starts at a chunk; NONE: subtrees that no input has",
-        rules: vec![("HASH", hashes), ("CV", cvs), ("NONE", none)],
+                subtree of such bytes that starts at a chunk; NONE: subtrees that no input has; PARENT: the node above two chaining \
+                values, as the root and as it is not; NO_PARENT: what the precompile of that node refuses",
+        rules: vec![
+            ("HASH", hashes),
+            ("CV", cvs),
+            ("NONE", none),
+            ("PARENT", parents),
+            ("NO_PARENT", no_parents),
+        ],
     }]
 }

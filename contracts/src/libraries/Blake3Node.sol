@@ -1,8 +1,8 @@
-// BLAKE3 by the chain's precompiles: whole inputs and chunks, from memory and calldata.
+// BLAKE3 by the chain's precompiles: whole inputs, chunks and nodes above them, from memory and calldata.
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-/// Hashes. The node above two chaining values, which no precompile gives, is `Blake3.parent`.
+/// Hashes; `Blake3` is the same without precompiles.
 library Blake3Node {
     /// Thrown when a BLAKE3 precompile does not answer with a hash.
     error NoBlake3(address precompile);
@@ -11,6 +11,9 @@ library Blake3Node {
     address internal constant HASH = 0x00000000000000000000000000000000B17A0101;
     /// Precompile: chaining value of a subtree; its first chunk's number (8 bytes, little-endian), then its bytes.
     address internal constant CV = 0x00000000000000000000000000000000B17a0103;
+
+    /// Precompile: the node above two chaining values; a flag in front tells whether it is the root.
+    address internal constant PARENT = 0x00000000000000000000000000000000b17a0106;
 
     /// BLAKE3 of `len` bytes of memory at `at`.
     function hashAt(uint256 spot, uint256 len) internal view returns (bytes32 out) {
@@ -67,6 +70,21 @@ library Blake3Node {
             out := mload(0)
         }
         require(ok, NoBlake3(CV));
+    }
+
+    /// The node above two subtrees: their input's hash where it is the `root`, else a chaining value.
+    function parent(bytes32 left, bytes32 right, bool root) internal view returns (bytes32 out) {
+        bool ok;
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            mstore8(p, root)
+            mstore(add(p, 1), left)
+            mstore(add(p, 33), right)
+            ok := staticcall(gas(), PARENT, p, 65, 0, 32)
+            ok := and(ok, eq(returndatasize(), 32))
+            out := mload(0)
+        }
+        require(ok, NoBlake3(PARENT));
     }
 
     /// The four bytes of each 32-bit lane, the other way round.

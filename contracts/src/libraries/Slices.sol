@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {Blake3} from "./Blake3.sol";
 import {Blake3Node} from "./Blake3Node.sol";
 import {Reader, Wire} from "./Wire.sol";
 
@@ -47,7 +46,7 @@ library Slices {
     }
 
     /// The hash of `total` bytes from the chaining values of all their pieces.
-    function join(bytes32[] memory values, uint256 total, uint256 piece) internal pure returns (bytes32) {
+    function join(bytes32[] memory values, uint256 total, uint256 piece) internal view returns (bytes32) {
         uint256 n = pieces(total, piece);
         require(values.length == n, PieceCount(values.length, n));
         return _join(values, 0, total, piece, true);
@@ -55,14 +54,14 @@ library Slices {
 
     function _join(bytes32[] memory values, uint256 first, uint256 len, uint256 piece, bool top)
         private
-        pure
+        view
         returns (bytes32)
     {
         if (len <= piece) return values[first];
         uint256 l = leftLength(len);
         bytes32 left = _join(values, first, l, piece, false);
         bytes32 right = _join(values, first + l / piece, len - l, piece, false);
-        return Blake3.parent(left, right, top);
+        return Blake3Node.parent(left, right, top);
     }
 
     /// Checks chunk `index` of `total` bytes with this hash (length, bytes, number of siblings, siblings from the lowest
@@ -86,8 +85,8 @@ library Slices {
         for (uint256 d = depth; d != 0; --d) {
             bytes32 sibling = r.hash();
             value = (turns >> (d - 1)) & 1 == 0
-                ? Blake3.parent(value, sibling, d == 1)
-                : Blake3.parent(sibling, value, d == 1);
+                ? Blake3Node.parent(value, sibling, d == 1)
+                : Blake3Node.parent(sibling, value, d == 1);
         }
         require(value == hash, WrongChunk(index));
     }

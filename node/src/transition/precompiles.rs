@@ -1,5 +1,5 @@
-//! Precompiles beyond Ethereum's: BLAKE3 plain, keyed, and the chaining value of a subtree, so that contracts can
-//! check the commitments of a transcript, and TENSOR_STEP, so that they can execute the leaf of a dispute. Gas is a
+//! Precompiles beyond Ethereum's: BLAKE3 plain, keyed, the chaining value of a subtree and the node above two of them,
+//! so that contracts can check the commitments of a transcript, and TENSOR_STEP, so that they can execute the leaf of a dispute. Gas is a
 //! constant formula of the input's length (`node/benches/precompiles.rs` measures what it buys).
 
 use bitai_kernels::step;
@@ -43,6 +43,11 @@ pub fn all() -> &'static Precompiles {
             Precompile::new(PrecompileId::custom("BLAKE3_CV"), chain::BLAKE3_CV, |i, g, r| {
                 wrap(chaining_value, i, g, r)
             }),
+            Precompile::new(
+                PrecompileId::custom("BLAKE3_PARENT"),
+                chain::BLAKE3_PARENT,
+                |i, g, r| wrap(parent, i, g, r),
+            ),
             Precompile::new(
                 PrecompileId::custom("TENSOR_STEP"),
                 chain::TENSOR_STEP,
@@ -124,4 +129,21 @@ fn chaining_value(input: &[u8]) -> Result<[u8; 32], &'static str> {
         .set_input_offset(offset)
         .update(bytes)
         .finalize_non_root())
+}
+
+/// The node above two subtrees: 1 byte, 1 where it is the root and 0 where it is not, then the left and the right
+/// chaining value (BLAKE3 paper, section 2.4). One compression, so that it costs what hashing its 65 bytes would.
+fn parent(input: &[u8]) -> Result<[u8; 32], &'static str> {
+    let input: &[u8; 65] = input
+        .try_into()
+        .map_err(|_| "BLAKE3_PARENT: the input is a flag and two chaining values, 65 bytes")?;
+    let (flag, values) = input.split_at(1);
+    let (left, right) = values.split_at(32);
+    let value = |bytes: &[u8]| bytes.try_into().unwrap_or([0; 32]);
+    let (left, right) = (value(left), value(right));
+    match flag {
+        [0] => Ok(hazmat::merge_subtrees_non_root(&left, &right, hazmat::Mode::Hash)),
+        [1] => Ok(*hazmat::merge_subtrees_root(&left, &right, hazmat::Mode::Hash).as_bytes()),
+        _ => Err("BLAKE3_PARENT: the flag is neither 0 nor 1"),
+    }
 }

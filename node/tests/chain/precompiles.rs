@@ -1,4 +1,5 @@
-//! TENSOR_STEP inside the EVM gives what the committed vectors say, and fails for what is no step, with a reason.
+//! TENSOR_STEP and BLAKE3_PARENT inside the EVM give what the committed vectors say, and fail for anything else, with a
+//! reason.
 
 use alloy_primitives::hex;
 use bitai_node::transition::precompiles::all;
@@ -9,7 +10,10 @@ use serde_json::Value;
 use crate::{common::*, transition::precompile};
 
 fn rules() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/steps.json");
+    read(concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/steps.json"))
+}
+
+fn read(path: &str) -> Value {
     serde_json::from_str::<Value>(&std::fs::read_to_string(path).unwrap()).unwrap()["rules"].take()
 }
 
@@ -75,4 +79,52 @@ fn what_is_no_step_halts_with_its_reason() {
     assert!(text(&SUM[..8]).contains("TENSOR_STEP: add: 8 bytes, its layout needs 9 or more"));
     assert!(text(&[0]).contains("TENSOR_STEP: no step has number 0x00"));
     assert!(text(&[]).contains("TENSOR_STEP: the input is empty"));
+}
+
+fn parent(input: &[u8], gas: u64) -> PrecompileOutput {
+    all()
+        .get(&chain::BLAKE3_PARENT)
+        .unwrap()
+        .execute(input, gas, 0)
+        .unwrap()
+}
+
+#[test]
+fn parents_agree_with_the_vectors() {
+    let (_dir, chain) = chain(1);
+    let rules = read(concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/blake3.json"));
+    let cases = rules["PARENT"].as_array().unwrap();
+    assert_eq!(cases.len(), 10);
+    for case in cases {
+        let values = [bytes(&case["left"]), bytes(&case["right"])].concat();
+        for (flag, out) in [(0u8, "cv"), (1, "root")] {
+            let input = [&[flag][..], &values].concat();
+            let got = precompile(&chain, chain::BLAKE3_PARENT, &input);
+            assert_eq!(got, Some(bytes(&case[out])), "{case}");
+        }
+    }
+    let data: Vec<u8> = (0..1025u32).map(|i| (i % 251) as u8).collect();
+    assert_eq!(
+        bytes(&cases[0]["root"]),
+        blake3::hash(&data).as_bytes(),
+        "1025 bytes"
+    );
+    for case in rules["NO_PARENT"].as_array().unwrap() {
+        let got = precompile(&chain, chain::BLAKE3_PARENT, &bytes(&case["input"]));
+        assert_eq!(got, None, "{case}");
+    }
+}
+
+#[test]
+fn a_parent_takes_its_gas_and_halts_with_its_reason() {
+    // 65 bytes are three words.
+    let out = parent(&[0; 65], 78);
+    assert_eq!((out.is_success(), out.gas_used), (true, 78));
+    assert_eq!(
+        parent(&[0; 65], 77).halt_reason(),
+        Some(&PrecompileHalt::OutOfGas)
+    );
+    let text = |input: &[u8]| format!("{:?}", parent(input, 1_000).halt_reason().unwrap());
+    assert!(text(&[0; 64]).contains("a flag and two chaining values, 65 bytes"));
+    assert!(text(&[2; 65]).contains("the flag is neither 0 nor 1"));
 }
