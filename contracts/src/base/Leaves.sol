@@ -5,6 +5,7 @@ pragma solidity ^0.8.37;
 import {Commitment, Dispute} from "./Published.sol";
 import {DrawLeaves} from "./DrawLeaves.sol";
 import {KeyLeaves} from "./KeyLeaves.sol";
+import {ModelLeaves} from "./ModelLeaves.sol";
 import {Part, Want, WeightPart} from "./Openings.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
@@ -15,7 +16,7 @@ import {StepCall} from "../libraries/StepCall.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// The steps.
-abstract contract Leaves is KeyLeaves, DrawLeaves {
+abstract contract Leaves is KeyLeaves, DrawLeaves, ModelLeaves {
     using Sites for Site;
     using Wire for Reader;
 
@@ -34,6 +35,8 @@ abstract contract Leaves is KeyLeaves, DrawLeaves {
     uint256 private constant DRAW_HEAD_FAULT = 12;
     uint256 private constant DRAW_IDS_FAULT = 13;
     uint256 private constant EMBED = 14;
+    uint256 private constant TENSOR_FAULT = 16;
+    uint256 private constant ROW_FAULT = 17;
 
     uint8 private constant LINEAR_PART_STEP = 0x10;
     uint8 private constant LINEAR_FINISH_STEP = 0x11;
@@ -50,6 +53,11 @@ abstract contract Leaves is KeyLeaves, DrawLeaves {
         // One byte.
         // forge-lint: disable-next-line(unsafe-typecast)
         kind = uint8(r.u8());
+        if (kind == TENSOR_FAULT || kind == ROW_FAULT) {
+            right = kind == TENSOR_FAULT ? _tensorIs(d, to, r) : _rowIs(d, to, r);
+            r.done();
+            return (kind, right);
+        }
         uint32 pos = r.u32();
         require(pos < d.claim.positions, OutsideRange(pos, d.claim.positions));
         if (kind == LINEAR_PART) right = _linearPart(d, to, pos, r);

@@ -118,16 +118,30 @@ abstract contract Openings is Answers {
 
     /// A tensor's line, which must be of the wanted type and shape; gives its hash.
     function _line(Dispute memory d, Want memory want, Reader memory r) private view returns (bytes32 hash) {
+        uint256 spot;
+        (hash, spot) = _lineOf(d, want.id, r);
+        require(_fits(want, spot), TensorShape(want.id));
+    }
+
+    /// A tensor's line, whatever it says: its hash, and where in calldata type and shape are.
+    function _lineOf(Dispute memory d, uint32 id, Reader memory r)
+        internal
+        view
+        returns (bytes32 hash, uint256 spot)
+    {
         hash = r.hash();
-        uint256 spot = r.skip(17);
+        spot = r.skip(17);
         uint256 nameLength = r.u16();
         uint256 name = r.skip(nameLength);
-        bytes32 leaf = _tensorLeaf(want.id, hash, spot, name, nameLength);
-        bytes32 tensors = Merkle.climb(r, d.model.tensorCount, want.id, leaf);
-        require(Merkle.climb(r, BRANCHES, TENSORS, tensors) == d.claim.modelRoot, WrongTensor(want.id));
-        bool fits = uint256(Wire.wordAt(spot)) >> 248 == want.dtype && Wire.u64At(spot + 1) == want.rows
+        bytes32 leaf = _tensorLeaf(id, hash, spot, name, nameLength);
+        bytes32 tensors = Merkle.climb(r, d.model.tensorCount, id, leaf);
+        require(Merkle.climb(r, BRANCHES, TENSORS, tensors) == d.claim.modelRoot, WrongTensor(id));
+    }
+
+    /// Whether the type and shape at a place in calldata are the wanted ones.
+    function _fits(Want memory want, uint256 spot) internal pure returns (bool) {
+        return uint256(Wire.wordAt(spot)) >> 248 == want.dtype && Wire.u64At(spot + 1) == want.rows
             && Wire.u64At(spot + 9) == want.cols;
-        require(fits, TensorShape(want.id));
     }
 
     /// H(tag, index, dtype, rows, cols, hash, name); type and shape are the 17 bytes of calldata at `at`.

@@ -15,9 +15,9 @@ use super::{
 const POS: u32 = 11;
 
 /// A challenger that asks what it is told, and then accuses what it is told.
-struct Script<'a> {
-    asks: std::vec::IntoIter<Ask>,
-    last: &'a mut dyn FnMut(&Judge) -> Accusation,
+pub(super) struct Script<'a> {
+    pub(super) asks: std::vec::IntoIter<Ask>,
+    pub(super) last: &'a mut dyn FnMut(&Judge) -> Accusation,
 }
 
 impl Challenge for Script<'_> {

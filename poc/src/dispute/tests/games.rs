@@ -10,6 +10,7 @@ use super::{
     fudge::{Fudge, Lie, wrong_element},
     honest::liar,
     inner::SiteRow,
+    model_games,
     msg::KvSide,
     shapes::faulty,
     *,
@@ -283,13 +284,16 @@ fn games() -> Value {
         }
     }
     games.extend(draw_games::games(one));
+    let (broken, about) = model_games::games(models.len());
+    games.extend(about);
+    let programs: Vec<Value> = models.iter().chain(&broken).map(program).collect();
     json!({
         "about": "written by poc/src/dispute/tests/games.rs, played again by contracts/test/Games.t.sol",
         "chainId": 31_337,
         "hub": hex(Address::repeat_byte(0x0b)),
         "jobId": 7,
         "neuron": hex(NEURON),
-        "models": models.iter().map(program).collect::<Vec<_>>(),
+        "models": programs,
         "games": games,
     })
 }

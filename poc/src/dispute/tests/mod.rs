@@ -6,6 +6,7 @@ mod fudge;
 mod games;
 mod honest;
 mod model;
+mod model_games;
 mod parallel;
 mod restart;
 mod setup;

@@ -33,7 +33,7 @@ fn convicts(model: &Model, by: &'static str) {
 }
 
 /// The weight of the site with this op.
-fn weight(model: &Model, layer: Option<u32>, name: &str, i: usize) -> Weight {
+pub(super) fn weight(model: &Model, layer: Option<u32>, name: &str, i: usize) -> Weight {
     let site = model.sites(layer, name)[i];
     match model.program.sites[site as usize].op {
         Op::Linear { weight, .. } | Op::Embed { weight, .. } => weight,
@@ -42,7 +42,7 @@ fn weight(model: &Model, layer: Option<u32>, name: &str, i: usize) -> Weight {
 }
 
 /// Sets one byte of a tensor.
-fn set(model: &mut Model, id: u32, at: usize, byte: u8) {
+pub(super) fn set(model: &mut Model, id: u32, at: usize, byte: u8) {
     let t = &mut model.tensors[id as usize];
     let mut data = t.data().to_vec();
     data[at] = byte;
