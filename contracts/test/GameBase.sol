@@ -129,14 +129,21 @@ abstract contract GameBase is Base, Precompiles {
 
     /// Registers the game's model, and has neuron 0 reveal the recorded answer to the recorded job.
     function _claimed(Recorded memory g) internal returns (uint256 jobId, address neuron) {
-        bytes32 id =
-            registry.register{value: 1 ether}(g.spec.modelRoot, 0, g.spec.vocab, g.spec.context, 0, "u", 0);
+        uint32 spec = g.spec.specVersion;
+        bytes32 id = registry.register{value: 1 ether}(
+            g.spec.modelRoot, spec, g.spec.vocab, g.spec.context, 0, "u", 0
+        );
         neuron = _neuron(0);
         vm.deal(neuron, 100 ether);
         vm.prank(neuron);
         hub.stake{value: 50 ether}();
         vm.prank(neuron);
         hub.serve(id, 0, 0, 0, type(uint96).max);
+        return _answeredJob(g);
+    }
+
+    /// Has the model's neuron reveal the recorded answer to the recorded job.
+    function _answeredJob(Recorded memory g) internal returns (uint256 jobId, address neuron) {
         vm.prank(payer);
         jobId = hub.infer{value: FEE}(g.spec, 1, 0);
         Slot[] memory s = _assign(jobId);
