@@ -5,6 +5,7 @@
 //! of its layer for earlier tokens), so the list is its own topological order.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{KernelError, tensor::TensorId};
 
@@ -210,6 +211,20 @@ pub struct Site {
     pub inputs: Vec<SiteId>,
 }
 
+/// Why a valid program answers no job (rules V, last paragraph, of `docs/spec/tensor.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum NoAnswer {
+    /// It samples although what it computes for a token depends on later ones.
+    #[error(
+        "the model samples tokens, but its attention looks at later ones, so each new token would change all before it; \
+         import it from a decoder with causal attention, or as an encoder, which pools its rows"
+    )]
+    Bidirectional,
+    /// It puts out neither tokens nor words.
+    #[error("the model's program puts out neither tokens nor words; import the model again from its source")]
+    Nothing,
+}
+
 /// A whole model's program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
@@ -248,6 +263,15 @@ impl Program {
     pub fn is_bidirectional(&self) -> bool {
         let later = |op: &Op| matches!(op, Op::Attention { causal: false, .. });
         self.sites.iter().any(|s| later(&s.op))
+    }
+
+    /// Whether a job can ask for what the program puts out. A valid program need not.
+    pub fn answers(&self) -> Result<(), NoAnswer> {
+        match self.sites.last().map(|s| &s.op) {
+            Some(Op::Sample { .. }) if self.is_bidirectional() => Err(NoAnswer::Bidirectional),
+            Some(Op::Sample { .. } | Op::Emit) => Ok(()),
+            _ => Err(NoAnswer::Nothing),
+        }
     }
 
     /// Checks that inputs come before their readers, shapes meet and parameters are in range.

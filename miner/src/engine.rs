@@ -37,10 +37,9 @@ pub fn engine_failure(error: EngineError) -> Failure {
             context,
         }),
         EngineError::IdOutOfRange { id, vocab, .. } => Failure::Job(JobError::IdOutOfRange { id, vocab }),
-        e @ (EngineError::NotADecoder
-        | EngineError::NotAnEncoder
-        | EngineError::Bidirectional
-        | EngineError::NoOutput) => Failure::Usage(e.to_string()),
+        e @ (EngineError::NotADecoder | EngineError::NotAnEncoder | EngineError::NoAnswer(_)) => {
+            Failure::Usage(e.to_string())
+        }
         EngineError::Kernel(e) => Failure::Device(e.to_string()),
     }
 }

@@ -8,7 +8,7 @@ mod common;
 
 use std::{io::Cursor, path::Path, sync::Arc};
 
-use bitai_kernels::{Device, Op, Program, ReferenceDevice, Sampler, cpu::CpuDevice};
+use bitai_kernels::{Device, Op, Program, ReferenceDevice, Sampler, cpu::CpuDevice, program::NoAnswer};
 use bitai_model::{
     engine::{Engine, EngineError, Event, Request},
     pack::{Pack, PackWriter, Profile},
@@ -258,7 +258,7 @@ fn rejects_a_program_that_samples_but_looks_at_later_tokens() {
     let e = Engine::new(&bidirectional, &ReferenceDevice)
         .map(|_| ())
         .unwrap_err();
-    assert!(matches!(e, EngineError::Bidirectional), "{e}");
+    assert!(matches!(e, EngineError::NoAnswer(NoAnswer::Bidirectional)), "{e}");
     assert!(
         e.to_string().contains("causal attention, or as an encoder"),
         "{e}"
@@ -272,5 +272,5 @@ fn rejects_a_program_that_puts_nothing_out() {
     let mute = with_program(&pack, |p| drop(p.sites.pop()));
     mute.program().validate().unwrap();
     let e = Engine::new(&mute, &ReferenceDevice).map(|_| ()).unwrap_err();
-    assert!(matches!(e, EngineError::NoOutput), "{e}");
+    assert!(matches!(e, EngineError::NoAnswer(NoAnswer::Nothing)), "{e}");
 }

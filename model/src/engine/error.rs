@@ -1,6 +1,6 @@
 //! What an engine refuses.
 
-use bitai_kernels::KernelError;
+use bitai_kernels::{KernelError, program::NoAnswer};
 use thiserror::Error;
 
 /// Why a run was refused or failed.
@@ -38,15 +38,9 @@ pub enum EngineError {
     /// An embedding job for a model that puts out no row.
     #[error("the model generates text and puts out no row; embedding needs an encoder such as MiniLM")]
     NotAnEncoder,
-    /// A program that samples although what it computes for a token depends on later ones.
-    #[error(
-        "the model samples tokens, but its attention looks at later ones, so each new token would change all before it; \
-         import it from a decoder with causal attention, or as an encoder, which pools its rows"
-    )]
-    Bidirectional,
-    /// A program without a result.
-    #[error("the model's program puts out neither tokens nor words; import the model again from its source")]
-    NoOutput,
+    /// A program whose output no job can ask for.
+    #[error(transparent)]
+    NoAnswer(#[from] NoAnswer),
     /// The device.
     #[error(transparent)]
     Kernel(#[from] KernelError),

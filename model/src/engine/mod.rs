@@ -12,7 +12,7 @@ pub use error::EngineError;
 
 use std::sync::Arc;
 
-use bitai_kernels::{Device, Hash, Op, Probe, Program, Runner, Sampler, SeqStep, Trace};
+use bitai_kernels::{Device, Hash, Probe, Program, Runner, Sampler, SeqStep, Trace};
 
 use crate::pack::Pack;
 use sequence::Sequence;
@@ -48,11 +48,7 @@ pub struct Engine {
 impl Engine {
     /// Refuses a program that rules V allow and that neither generates nor embeds.
     pub fn runs(program: &Program) -> Result<(), EngineError> {
-        match program.sites.last().map(|s| &s.op) {
-            Some(Op::Sample { .. }) if program.is_bidirectional() => Err(EngineError::Bidirectional),
-            Some(Op::Sample { .. } | Op::Emit) => Ok(()),
-            _ => Err(EngineError::NoOutput),
-        }
+        Ok(program.answers()?)
     }
 
     /// Loads the pack onto the device. The pack may be dropped afterwards.

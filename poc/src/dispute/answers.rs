@@ -15,6 +15,7 @@ use bitai_kernels::{
 use super::{
     DisputeError, Ground, Judge, Verdict,
     inner::{Side, SiteCommit, unit_root},
+    leaf_norm::NormOp,
     levels::{linear_parts, next_height, part_len, part_of},
     msg::{Answer, Ask, At, DrawAnswer, DrawSums, KeySums, KeysAnswer},
     published::PublishedToken,
@@ -41,7 +42,7 @@ impl Judge {
             return Err(DisputeError::Seat("only the neuron answers for its claim"));
         }
         let ask = self.seats.open.get(&to).ok_or(DisputeError::NotAsked)?.ask;
-        let id = answer.id(&to);
+        let id = answer.id(&to)?;
         let contradiction = self.publish(ask, answer)?;
         self.published.ids.insert(ask, id);
         self.seats.open.remove(&to);
@@ -85,10 +86,6 @@ impl Judge {
                 };
                 if parts.len() != linear_parts(k, k_segments.into()).len() {
                     return Err(DisputeError::Answer("another number of parts"));
-                }
-                // 2^46 bounds the whole sum (rule L1); nothing larger is a sum of these types.
-                if parts.iter().any(|p| p.unsigned_abs() > 1 << 46) {
-                    return Err(DisputeError::Answer("a part larger than any sum can be"));
                 }
                 self.published.sums.insert(At { pos, site, element }, parts);
             }
@@ -138,6 +135,12 @@ impl Judge {
                     return Err(DisputeError::Answer("two maxima where nothing is transformed"));
                 }
                 self.published.groups.insert((pos, site, group), g);
+            }
+            (Ask::Norm { pos, site, group }, Answer::Norm(n)) => {
+                let norm = NormOp::of(self.op(site)?)
+                    .ok_or(DisputeError::Kind("only a norm has sums of squares"))?;
+                norm.check(group, &n)?;
+                self.published.norms.insert((pos, site, group), n);
             }
             (Ask::Draw { pos }, Answer::Draw(draw)) => {
                 self.check_draw(pos, &draw)?;
@@ -318,11 +321,8 @@ impl Judge {
         if a.parts.len() != count.div_ceil(part_len(count)) as usize {
             return Err(DisputeError::Answer("another number of parts"));
         }
-        // Exact, then clamped, as the step has it: whatever is published is judged by a step.
-        let exact: i128 = a.parts.iter().map(|p| i128::from(p.acc)).sum();
-        let bound = if exact < 0 { i64::MIN } else { i64::MAX };
-        let acc = i64::try_from(exact).unwrap_or(bound);
-        let z = a.parts.iter().fold(0u64, |z, p| z.saturating_add(p.z));
+        let acc = clamped_sum(a.parts.iter().map(|p| p.acc));
+        let z = a.parts.iter().fold(0, |z: u64, p| z.saturating_add(p.z));
         let unit = a.v_unit.map(|u| u.value);
         let bytes = self.element(at.pos, at.site, Side::Data, at.element)?;
         if finish(acc, z, unit, p_bits, f_out).to_le_bytes() != bytes {
@@ -374,6 +374,12 @@ impl Judge {
             ))
         }
     }
+}
+
+/// A sum of published numbers: exact, then clamped to 64 bits, as the steps have it.
+pub(super) fn clamped_sum(numbers: impl Iterator<Item = i64>) -> i64 {
+    let sum: i128 = numbers.map(i128::from).sum();
+    i64::try_from(sum).unwrap_or(if sum < 0 { i64::MIN } else { i64::MAX })
 }
 
 /// The chaining values that a defendant publishes for a row.

@@ -6,8 +6,10 @@ use bitai_kernels::{Op, Sampler, program::SiteId, program_check::Shape};
 use super::{
     Accusation, Ask, Challenge, DisputeError, Judge, Move, Player, Regenerate,
     answers::row_values,
-    inner::{Side, SiteRow, is_whole_row},
-    levels::{linear_parts, next_height, part_len, part_of, quant_block},
+    inner::{Side, SiteRow, kv_head_at},
+    leaf_norm::NormOp,
+    leaf_row::RopePair,
+    levels::{linear_parts, next_height, norm_parts, part_len, part_of, quant_block},
     msg::{At, DrawFault, GroupAnswer, KeyOpening, KeysAnswer, KvSide},
     player::{HeadKeys, tree_node},
     published::Published,
@@ -122,16 +124,14 @@ impl<R: Regenerate> Challenger<R> {
     /// The first site that differs: all its inputs agree.
     fn site(&mut self, judge: &Judge, pos: u32, site: SiteId) -> Next {
         let op = judge.op(site)?.clone();
-        if is_whole_row(&op) {
-            return accuse(Accusation::WholeRow {
-                pos,
-                site,
-                inputs: self.player.open_whole(judge, pos, site)?,
-                tensor: self.player.open_op_tensor(pos, &op)?,
-            });
-        }
-        if let Op::Sample { .. } = op {
-            return self.sampled(judge, pos, site);
+        match op {
+            Op::Sample { .. } => return self.sampled(judge, pos, site),
+            Op::Out => {
+                let (input, _) = self.player.input(pos, site, 0)?;
+                let input = self.player.open_commit(judge, pos, input)?;
+                return accuse(Accusation::Out { pos, site, input });
+            }
+            _ => {}
         }
         let (mine, theirs) = (self.player.my_commit(pos, site)?, judge.commit(pos, site)?);
         for side in [Side::Data, Side::Scales] {
@@ -176,7 +176,11 @@ impl<R: Regenerate> Challenger<R> {
             Op::Linear { .. } => self.linear(judge, at),
             Op::Attention { .. } => self.attention(judge, at),
             Op::Quant { .. } => self.quant(judge, at, side),
-            Op::Embed { .. } => self.embed(judge, at),
+            Op::Embed { .. } | Op::PosEmbed { .. } => self.embed(judge, at),
+            Op::RmsNorm { .. } | Op::LayerNorm { .. } => self.norm(judge, at),
+            Op::Add | Op::Glu { .. } | Op::Act { .. } => self.elementwise(judge, at),
+            Op::Rope { .. } => self.rope(judge, at),
+            Op::KvAppend { head_dim, .. } => self.record(judge, at, *head_dim),
             _ => Ok(Want::Resign),
         }
     }
@@ -221,10 +225,12 @@ impl<R: Regenerate> Challenger<R> {
     }
 
     fn embed(&mut self, judge: &Judge, at: At) -> Next {
-        let Op::Embed { weight, .. } = *judge.op(at.site)? else {
-            return Ok(Want::Resign);
+        let (weight, row) = match *judge.op(at.site)? {
+            Op::Embed { weight, .. } => (weight, judge.input_id(at.pos)),
+            Op::PosEmbed { weight, .. } => (weight, Some(at.pos)),
+            _ => return Ok(Want::Resign),
         };
-        let Some(id) = judge.input_id(at.pos) else {
+        let Some(id) = row else {
             return Ok(Want::Resign);
         };
         let k = judge.program().d_model;
@@ -236,6 +242,89 @@ impl<R: Regenerate> Challenger<R> {
             w_scale: self
                 .player
                 .open_tensor(weight.scale, u64::from(id)..u64::from(id) + 1)?,
+        })
+    }
+
+    fn norm(&mut self, judge: &Judge, at: At) -> Next {
+        let At { pos, site, element } = at;
+        let Some(norm) = NormOp::of(judge.op(site)?) else {
+            return Ok(Want::Resign);
+        };
+        let group = element / norm.group;
+        let Some(theirs) = judge.published().norms.get(&(pos, site, group)) else {
+            return ask(Ask::Norm { pos, site, group });
+        };
+        let mine = self.player.norm(pos, site, group)?;
+        let parts = norm_parts(group, norm.group);
+        let path = (pos, site, 0);
+        let mut open = |range| self.player.open_input(judge, path, Side::Data, range);
+        if let Some(part) = first_difference(&mine.sums, &theirs.sums) {
+            let x = open(parts[part as usize].clone())?;
+            return accuse(Accusation::NormSum { at, part, x });
+        }
+        if mine.max.value != theirs.max.value {
+            // What nothing reaches is not attained where it is said to be.
+            let exceeded = mine.max.value > theirs.max.value;
+            let e = if exceeded { mine.max.at } else { theirs.max.at };
+            let (at, x) = (At { element: e, ..at }, open(e..e + 1)?);
+            return accuse(Accusation::NormMax { at, exceeded, x });
+        }
+        if let Some(part) = first_difference(&mine.squares, &theirs.squares) {
+            let x = open(parts[part as usize].clone())?;
+            return accuse(Accusation::NormSquares { at, part, x });
+        }
+        let x = open(element..element + 1)?;
+        let i = u64::from(element % norm.group);
+        let one = |id| self.player.open_tensor(id, i..i + 1);
+        accuse(Accusation::NormElement {
+            at,
+            x,
+            gain: one(norm.gain)?,
+            bias: norm.bias.map(one).transpose()?,
+        })
+    }
+
+    fn elementwise(&mut self, judge: &Judge, at: At) -> Next {
+        let both = !matches!(judge.op(at.site)?, Op::Act { .. });
+        let mut open = |i| {
+            let range = at.element..at.element + 1;
+            self.player
+                .open_input(judge, (at.pos, at.site, i), Side::Data, range)
+        };
+        accuse(Accusation::Elementwise {
+            at,
+            x: open(0)?,
+            y: both.then(|| open(1)).transpose()?,
+        })
+    }
+
+    fn rope(&mut self, judge: &Judge, at: At) -> Next {
+        let Op::Rope {
+            table,
+            head_dim,
+            style,
+        } = *judge.op(at.site)?
+        else {
+            return Ok(Want::Resign);
+        };
+        let pair = RopePair::of(at.element, head_dim, style);
+        let row = u64::from(at.pos) * u64::from(head_dim);
+        let range = row + u64::from(pair.table.start)..row + u64::from(pair.table.end);
+        accuse(Accusation::Rope {
+            at,
+            pair: self
+                .player
+                .open_input(judge, (at.pos, at.site, 0), Side::Data, pair.elements)?,
+            table: self.player.open_tensor(table, range)?,
+        })
+    }
+
+    fn record(&mut self, judge: &Judge, at: At, head_dim: u32) -> Next {
+        let head = (kv_head_at(at.element, head_dim), head_dim);
+        accuse(Accusation::Record {
+            at,
+            k: self.player.open_head(judge, (at.pos, at.site, 0), head)?,
+            v: self.player.open_head(judge, (at.pos, at.site, 1), head)?,
         })
     }
 

@@ -8,7 +8,7 @@ use bitai_kernels::Hash;
 use bitai_types::{Job, job::ids_hash};
 
 use super::{
-    codec::Writer,
+    codec::CodecError,
     msg::{Answer, Ask},
 };
 use crate::header::TraceRoot;
@@ -67,13 +67,11 @@ impl Ask {
 
 impl Answer {
     /// What a later move names: H(tag, ask's id, content), the bytes behind the tag being those that are inscribed.
-    pub fn id(&self, ask: &Hash) -> Hash {
-        let mut w = Writer::default();
-        w.raw(ask);
-        self.put(&mut w);
+    /// An answer that has no bytes has no id.
+    pub fn id(&self, ask: &Hash) -> Result<Hash, CodecError> {
         let mut h = blake3::Hasher::new();
         h.update(ANSWER_TAG);
-        h.update(w.bytes());
-        *h.finalize().as_bytes()
+        h.update(&self.encode(ask)?);
+        Ok(*h.finalize().as_bytes())
     }
 }

@@ -281,11 +281,12 @@ impl Units {
         }
     }
 
-    /// Bytes of one element of a side: 4 for int32 and scales, 1 or 2 for quantised integers.
+    /// Bytes of one element of a side: 4 for int32 and scales, 1 or 2 for quantised integers, 1 for cached rows.
     pub fn element_len(&self, site: SiteId, side: Side) -> Option<u64> {
         match (self.shape(site)?, side) {
             (Shape::Acts { .. }, Side::Data) | (Shape::Quant { .. }, Side::Scales) => Some(4),
             (Shape::Quant { planes, .. }, Side::Data) => Some(planes.into()),
+            (Shape::Kv, Side::Data) => Some(1),
             _ => None,
         }
     }
@@ -327,11 +328,12 @@ pub fn kv_row(head_dim: usize, (k, ks): (&[i16], &[Scale]), (v, vs): (&[i16], &[
     row
 }
 
-/// Whether the whole output row is recomputed at once in a dispute: cheap ops whose output is no larger than
-/// a few kilobytes of work. The others end in one element.
-pub fn is_whole_row(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::RmsNorm { .. } | Op::Rope { .. } | Op::Glu { .. } | Op::Add | Op::KvAppend { .. } | Op::Out
-    )
+/// The KV head whose record, or the gap behind it, holds a byte of a canonical row.
+pub fn kv_head_at(byte: u32, head_dim: u32) -> u32 {
+    let record = 2 * (head_dim + 4);
+    if record > 1024 {
+        return byte / record;
+    }
+    let a_chunk = 1024 / record;
+    byte / 1024 * a_chunk + (byte % 1024 / record).min(a_chunk - 1)
 }

@@ -8,6 +8,7 @@ use super::{
     DisputeError, Ground,
     ids::Claim,
     inner::{Side, SiteCommit, Units},
+    leaf_norm::NormOp,
     levels::next_height,
     msg::{Ask, At},
     published::Published,
@@ -49,6 +50,17 @@ pub fn kernel_sampler(job: &Job) -> Sampler {
     }
 }
 
+/// Why nobody can have run a program.
+fn defect_of(program: &Program) -> Option<&'static str> {
+    if program.validate().is_err() {
+        return Some("the program breaks the tensor spec");
+    }
+    program
+        .answers()
+        .is_err()
+        .then_some("the program puts out nothing that a job can ask for")
+}
+
 impl Judge {
     /// Opens the dispute about a claim. The program is checked against the job's model root; everything else
     /// follows from public data. A program that no device loads and an output that the job does not allow
@@ -63,8 +75,8 @@ impl Judge {
                 "program and branches do not give the job's model root".into(),
             ));
         }
-        let valid = program.validate().is_ok();
-        let units = if valid {
+        let broken = defect_of(&program);
+        let units = if broken.is_none() {
             Units::new(&program)?
         } else {
             Units::none()
@@ -83,16 +95,16 @@ impl Judge {
             published: Published::default(),
             seats: Seats::default(),
         };
-        if let Some(why) = judge.defect(valid)? {
+        if let Some(why) = judge.defect(broken)? {
             judge.convict(Ground::Contradiction(why));
         }
         Ok(judge)
     }
 
     /// What convicts a claim before any move; fails for a job that no hub takes.
-    fn defect(&self, valid: bool) -> Result<Option<&'static str>, DisputeError> {
-        if !valid {
-            return Ok(Some("the program breaks the tensor spec"));
+    fn defect(&self, broken: Option<&'static str>) -> Result<Option<&'static str>, DisputeError> {
+        if broken.is_some() {
+            return Ok(broken);
         }
         let shape = model_shape(&self.program);
         self.job
@@ -320,6 +332,16 @@ impl Judge {
                 };
                 range("group", group, cols / len)?;
                 fresh(p.groups.contains_key(&(pos, site, group)))
+            }
+            Ask::Norm { pos, site, group } => {
+                self.commit(pos, site)?;
+                let (Some(norm), Some(Shape::Acts { cols })) =
+                    (NormOp::of(self.op(site)?), self.units.shape(site))
+                else {
+                    return Err(DisputeError::Kind("only a norm has sums of squares"));
+                };
+                range("group", group, cols / norm.group)?;
+                fresh(p.norms.contains_key(&(pos, site, group)))
             }
             Ask::Draw { pos } => {
                 self.sample_site(pos)?;

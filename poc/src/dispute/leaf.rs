@@ -1,23 +1,21 @@
 //! Accusations: the judge opens the inputs of one step and executes it with the reference functions. Here the
-//! linear, the embedding and the ops whose whole row is cheap; the other shapes have files of their own.
+//! linear and what all leaves share; the other shapes have files of their own.
 
 use alloy_primitives::Address;
 use bitai_kernels::{
     DType, Hash, Op,
     num::Scale,
-    ops::NormParams,
     program::{SiteId, Weight},
     program_check::Shape,
-    reference::{add, embed, glu, linear, norm, rope},
+    reference::linear,
 };
 
 use super::{
     DisputeError, Ground, Judge, Verdict,
-    inner::{
-        Side, SiteCommit, SiteRow, ints_from_bytes, is_whole_row, kv_row, quant_from_bytes, scales_from_bytes,
-    },
+    answers::clamped_sum,
+    inner::{Side, SiteCommit, ints_from_bytes, quant_from_bytes, scales_from_bytes},
     levels::linear_parts,
-    msg::{Accusation, At, CommitOpening, InputOpening, WholeInput, one_scale},
+    msg::{Accusation, At, CommitOpening, InputOpening, one_scale},
 };
 use crate::model_root::{TensorOpening, WeightOpening};
 
@@ -78,13 +76,15 @@ impl Judge {
                 logits,
             } => self.draw_ids(*pos, *part, *sub, logits),
             Accusation::Embed { at, w, w_scale } => self.embed(*at, w, w_scale),
-            Accusation::WholeRow {
-                pos,
-                site,
-                inputs,
-                tensor,
-            } => self.whole_row(*pos, *site, inputs, tensor.as_ref()),
+            Accusation::Out { pos, site, input } => self.out(*pos, *site, input),
             Accusation::Model(fault) => self.model_rule(fault),
+            Accusation::NormSum { at, part, x } => self.norm_sum(*at, *part, x),
+            Accusation::NormMax { at, exceeded, x } => self.norm_max(*at, *exceeded, x),
+            Accusation::NormSquares { at, part, x } => self.norm_squares(*at, *part, x),
+            Accusation::NormElement { at, x, gain, bias } => self.norm_element(*at, x, gain, bias.as_ref()),
+            Accusation::Elementwise { at, x, y } => self.elementwise(*at, x, y.as_ref()),
+            Accusation::Rope { at, pair, table } => self.rope(*at, pair, table),
+            Accusation::Record { at, k, v } => self.record(*at, k, v),
         }
     }
 
@@ -161,7 +161,7 @@ impl Judge {
     }
 
     /// Elements of a tensor, opened from the model root.
-    fn tensor(
+    pub(super) fn tensor(
         &self,
         opening: &TensorOpening,
         id: u32,
@@ -188,7 +188,10 @@ impl Judge {
         };
         let q = self.tensor(&opening.q, ids.q, (DType::I8, n, k), span(k, range.clone()))?;
         let mults = match (ids.mult, &opening.mult) {
-            (None, _) => vec![],
+            (None, None) => vec![],
+            (None, Some(_)) => {
+                return Err(DisputeError::Kind("a weight without groups has no multipliers"));
+            }
             (Some(id), Some(open)) => {
                 let groups = range.start / group..range.end.div_ceil(group);
                 self.tensor(open, id, (DType::U8, n, k / group), span(k / group, groups))?
@@ -199,7 +202,7 @@ impl Judge {
     }
 
     /// The weight row's scale.
-    fn weight_scale(
+    pub(super) fn weight_scale(
         &self,
         ids: &Weight,
         open: &TensorOpening,
@@ -273,7 +276,8 @@ impl Judge {
         let scales = self.input_bytes((at.pos, at.site, 0), Side::Scales, x_scales, 0..segments)?;
         let w = self.weight_scale(&weight, w_scale, n, at.element)?;
         let bias = match (weight.bias, bias) {
-            (None, _) => 0,
+            (None, None) => 0,
+            (None, Some(_)) => return Err(DisputeError::Kind("this weight has no bias")),
             (Some(id), Some(open)) => {
                 let range = u64::from(at.element)..u64::from(at.element) + 1;
                 let bytes = self.tensor(open, id, (DType::I32, 1, n), range)?;
@@ -285,7 +289,7 @@ impl Judge {
         let sums: Vec<i32> = scales_from_bytes(&scales)
             .iter()
             .zip(parts.chunks(a_segment.max(1)))
-            .map(|(x, parts)| linear::requant(parts.iter().sum(), planes, *x, w, f_out))
+            .map(|(x, parts)| linear::requant(clamped_sum(parts.iter().copied()), planes, *x, w, f_out))
             .collect();
         let right = linear::finish(&sums, bias).to_le_bytes();
         let claimed = self.element(at.pos, at.site, Side::Data, at.element)?;
@@ -298,159 +302,5 @@ impl Judge {
             Some(Shape::Quant { planes, .. }) => planes,
             _ => 1,
         }
-    }
-
-    fn embed(&self, at: At, w: &WeightOpening, w_scale: &TensorOpening) -> Step {
-        let Op::Embed { weight, f_out } = *self.op(at.site)? else {
-            return Err(DisputeError::Kind("not an embedding"));
-        };
-        let count = u64::from(self.positions());
-        let out = DisputeError::Range {
-            what: "position",
-            got: at.pos.into(),
-            count,
-        };
-        let id = self.input_id(at.pos).ok_or(out)?;
-        let (n, k) = (self.program.vocab, self.program.d_model);
-        let claimed = self.element(at.pos, at.site, Side::Data, at.element)?;
-        let (q, mult) = self.weights(&weight, w, (n, k), id, at.element..at.element + 1)?;
-        let scale = self.weight_scale(&weight, w_scale, n, id)?;
-        let right = embed::element(
-            q.first().copied().unwrap_or(0),
-            mult.first().copied().unwrap_or(1),
-            scale,
-            f_out,
-        );
-        Ok((right.to_le_bytes() == claimed, "an embedding of the job's id"))
-    }
-
-    /// A whole input row, checked against its commitment.
-    fn whole_input(
-        &self,
-        pos: u32,
-        site: SiteId,
-        i: usize,
-        input: &WholeInput,
-    ) -> Result<SiteRow, DisputeError> {
-        let id = self.input(site, i)?;
-        let commit = self.opened(pos, id, &input.site)?;
-        let fits = |side, bytes: &[u8]| {
-            self.units.row_len(id, side) == Some(bytes.len() as u64)
-                && commit.hash(side) == Some(*blake3::hash(bytes).as_bytes())
-        };
-        match self.units.shape(id) {
-            Some(Shape::Acts { .. }) if fits(Side::Data, &input.data) => {
-                Ok(SiteRow::Acts(ints_from_bytes(&input.data)))
-            }
-            Some(Shape::Quant { planes, .. })
-                if fits(Side::Data, &input.data) && fits(Side::Scales, &input.scales) =>
-            {
-                Ok(SiteRow::Quant {
-                    planes,
-                    data: quant_from_bytes(planes, &input.data),
-                    scales: scales_from_bytes(&input.scales),
-                })
-            }
-            _ => Err(DisputeError::Open(crate::OpenError::Root("input row"))),
-        }
-    }
-
-    fn whole_row(
-        &self,
-        pos: u32,
-        site: SiteId,
-        inputs: &[WholeInput],
-        tensor: Option<&TensorOpening>,
-    ) -> Step {
-        let claimed = self.commit(pos, site)?;
-        let op = self.op(site)?;
-        if !is_whole_row(op) {
-            return Err(DisputeError::Kind(
-                "this op ends in one element, not in its whole row",
-            ));
-        }
-        let rows = inputs
-            .iter()
-            .enumerate()
-            .map(|(i, input)| self.whole_input(pos, site, i, input))
-            .collect::<Result<Vec<_>, _>>()?;
-        if rows.len() != self.program.sites[site as usize].inputs.len() {
-            return Err(DisputeError::Kind("every input row is needed"));
-        }
-        let tensor_bytes = |id, shape: (DType, u32, u32), range| {
-            let open = tensor.ok_or(DisputeError::Kind("this op needs its tensor"))?;
-            self.tensor(open, id, shape, range)
-        };
-        let (row, step) = match (op, rows.as_slice()) {
-            (
-                Op::RmsNorm {
-                    gain,
-                    gain_f,
-                    eps,
-                    group,
-                    f_out,
-                    ..
-                },
-                [SiteRow::Acts(x)],
-            ) => {
-                let bytes = tensor_bytes(*gain, (DType::I32, 1, *group), 0..u64::from(*group))?;
-                let gain = ints_from_bytes(&bytes);
-                let p = NormParams {
-                    gain: &gain,
-                    gain_f: *gain_f,
-                    eps: *eps,
-                    f_out: *f_out,
-                };
-                let mut out = vec![0; x.len()];
-                norm::rms_norm_rows(p, x, &mut out);
-                (SiteRow::Acts(out), "a norm")
-            }
-            (
-                Op::Rope {
-                    table,
-                    head_dim,
-                    style,
-                },
-                [SiteRow::Acts(x)],
-            ) => {
-                let start = u64::from(pos) * u64::from(*head_dim);
-                let shape = (DType::I16, self.program.context, *head_dim);
-                let bytes = tensor_bytes(*table, shape, start..start + u64::from(*head_dim))?;
-                let mut out = vec![0; x.len()];
-                let row = quant_from_bytes(2, &bytes);
-                let d = *head_dim as usize;
-                for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-                    rope::rope_head(&row, *style, x, out);
-                }
-                (SiteRow::Acts(out), "a rotary embedding")
-            }
-            (Op::Glu { act, f }, [SiteRow::Acts(gate), SiteRow::Acts(up)]) => {
-                let mut out = vec![0; gate.len()];
-                glu::glu_rows(*act, *f, gate, up, &mut out);
-                (SiteRow::Acts(out), "a gated unit")
-            }
-            (Op::Add, [SiteRow::Acts(a), SiteRow::Acts(b)]) => {
-                let mut out = vec![0; a.len()];
-                add::add_rows(a, b, &mut out);
-                (SiteRow::Acts(out), "a sum of rows")
-            }
-            (Op::Out, [SiteRow::Acts(x)]) => (SiteRow::Acts(x.clone()), "an out row"),
-            (
-                Op::KvAppend { head_dim, .. },
-                [
-                    SiteRow::Quant {
-                        data: k, scales: ks, ..
-                    },
-                    SiteRow::Quant {
-                        data: v, scales: vs, ..
-                    },
-                ],
-            ) => (
-                SiteRow::Kv(kv_row(*head_dim as usize, (k, ks), (v, vs))),
-                "a cached row",
-            ),
-            _ => return Err(DisputeError::Kind("inputs of another kind than the op takes")),
-        };
-        Ok((row.commit() == claimed, step))
     }
 }

@@ -39,6 +39,7 @@ fn weight_of(judge: &Judge, site: SiteId) -> Result<(Weight, u32, u32), DisputeE
     let p = judge.program();
     match *judge.op(site)? {
         Op::Embed { weight, .. } => Ok((weight, p.vocab, p.d_model)),
+        Op::PosEmbed { weight, .. } => Ok((weight, p.context, p.d_model)),
         Op::Linear { weight, n, k, .. } => Ok((weight, n, k)),
         _ => Err(DisputeError::Kind("this site has no weight")),
     }

@@ -26,6 +26,19 @@ pub const fn height_above(height: u32, top: u32) -> u32 {
     if next < top { next } else { top }
 }
 
+/// Elements of a part of a norm's sums.
+pub const NORM_PART: u32 = 256;
+
+/// The elements of a row that each part of a norm's group sums, in groups of `len`.
+pub fn norm_parts(group: u32, len: u32) -> Vec<Range<u32>> {
+    let start = group.saturating_mul(len);
+    let end = start.saturating_add(len);
+    (start..end)
+        .step_by(NORM_PART as usize)
+        .map(|a| a..end.min(a + NORM_PART))
+        .collect()
+}
+
 /// The elements of K that each part of a linear sums: every segment in runs of [`LINEAR_PART`].
 pub fn linear_parts(k: u32, segments: u32) -> Vec<Range<u32>> {
     let seg = k / segments.max(1);
@@ -98,11 +111,16 @@ pub fn rounds_max(m: &Maxima) -> u32 {
     // Then a linear's parts, or a group's maxima: one more.
     let linear = row(m.vocab.max(m.k), 4) + 1;
     let quant = row(m.k, 2) + 1;
+    // A norm's maximum and sums, all at once.
+    let norm = row(m.k, 4) + 1;
+    // An element of a sum of rows, a unit, a pair or a cached row is its own step.
+    let element = row(m.vocab.max(m.k), 4);
     // The parts of the keys, and the keys of a part.
     let attention = row(m.k, 4) + 2;
     // A draw reads no row: its parts, and the parts of a part.
     let draw = 2;
-    rounds + linear.max(quant).max(attention).max(draw)
+    let sums = linear.max(quant).max(norm);
+    rounds + sums.max(element).max(attention).max(draw)
 }
 
 #[cfg(test)]
@@ -141,6 +159,7 @@ mod tests {
             h = next;
         }
         assert!(linear_parts(m.k, 1).len() <= ARITY as usize);
+        assert!(norm_parts(0, m.k).len() <= ARITY as usize);
         for count in [1, 255, 256, 257, m.positions, m.vocab] {
             let len = part_len(count);
             assert!(count.div_ceil(len) <= ARITY);

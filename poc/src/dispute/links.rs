@@ -8,6 +8,7 @@ use bitai_kernels::{Hash, program::SiteId, program_check::Shape};
 use super::{
     DisputeError, Judge,
     inner::Side,
+    leaf_norm::NormOp,
     levels::{height_above, part_len},
     msg::{Accusation, Ask, At},
     published::Published,
@@ -51,7 +52,9 @@ impl Judge {
             Ask::Tokens { height, index } => tokens(height, index),
             Ask::Token { pos } => tokens(0, pos),
             Ask::Unit { pos, .. } => Some(Ask::Token { pos }),
-            Ask::Row { pos, site, .. } | Ask::Group { pos, site, .. } => Some(self.unit_ask(pos, site)?),
+            Ask::Row { pos, site, .. } | Ask::Group { pos, site, .. } | Ask::Norm { pos, site, .. } => {
+                Some(self.unit_ask(pos, site)?)
+            }
             Ask::Piece { pos, site, side, .. } => Some(match Published::pieces_of(&self.units, site, side) {
                 Some((count, _)) if count > 1 => Ask::Row { pos, site, side },
                 _ => self.unit_ask(pos, site)?,
@@ -76,6 +79,14 @@ impl Judge {
                 group: at.element / group.max(1),
             }),
             _ => Err(DisputeError::Kind("not a quantisation")),
+        };
+        let norm = |at: At| match NormOp::of(self.op(at.site)?) {
+            Some(norm) => Ok(Ask::Norm {
+                pos: at.pos,
+                site: at.site,
+                group: at.element / norm.group.max(1),
+            }),
+            None => Err(DisputeError::Kind("not a norm")),
         };
         let keys = |At { pos, site, element }| Ask::Keys { pos, site, element };
         Ok(Some(match accusation {
@@ -109,8 +120,15 @@ impl Judge {
                 pos: *pos,
                 part: *part,
             },
-            Accusation::Embed { at, .. } => self.piece_ask(*at)?,
-            Accusation::WholeRow { pos, site, .. } => self.unit_ask(*pos, *site)?,
+            Accusation::Embed { at, .. }
+            | Accusation::Elementwise { at, .. }
+            | Accusation::Rope { at, .. }
+            | Accusation::Record { at, .. } => self.piece_ask(*at)?,
+            Accusation::Out { pos, site, .. } => self.unit_ask(*pos, *site)?,
+            Accusation::NormSum { at, .. }
+            | Accusation::NormMax { at, .. }
+            | Accusation::NormSquares { at, .. }
+            | Accusation::NormElement { at, .. } => norm(*at)?,
         }))
     }
 

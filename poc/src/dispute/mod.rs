@@ -25,7 +25,9 @@ mod leaf;
 mod leaf_attention;
 mod leaf_draw;
 mod leaf_model;
+mod leaf_norm;
 mod leaf_quant;
+mod leaf_row;
 pub mod levels;
 mod links;
 pub mod msg;
@@ -116,6 +118,9 @@ pub enum DisputeError {
     /// An answer that does not lead to its parent or breaks a rule.
     #[error("answer: {0}")]
     Answer(&'static str),
+    /// A move that has no bytes.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
     /// An opening fails.
     #[error(transparent)]
     Open(#[from] OpenError),

@@ -95,6 +95,15 @@ pub enum Ask {
         /// The group.
         group: u32,
     },
+    /// Maximum and partial sums of one group of a norm.
+    Norm {
+        /// Position.
+        pos: u32,
+        /// The norm.
+        site: SiteId,
+        /// The group.
+        group: u32,
+    },
     /// Maximum, threshold and partial sums over ids of a random draw.
     Draw {
         /// Position.
@@ -125,6 +134,17 @@ pub struct GroupAnswer {
     pub raw: Max<u32>,
     /// Largest magnitude after it; equal to `raw` where there is none.
     pub max: Max<u32>,
+}
+
+/// What a norm's group is made of, in parts of [`super::levels::NORM_PART`] elements.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NormAnswer {
+    /// The plain sum of each part; none of an RMS norm.
+    pub sums: Vec<i64>,
+    /// Largest magnitude of an element; of a layer norm when the sum is gone (rule R7).
+    pub max: Max<u64>,
+    /// The sum of squares of each part.
+    pub squares: Vec<u64>,
 }
 
 /// Sums over some ids of a random draw.
@@ -209,6 +229,8 @@ pub enum Answer {
     KeyPart(Vec<KeyShare>),
     /// To [`Ask::Group`].
     Group(GroupAnswer),
+    /// To [`Ask::Norm`].
+    Norm(NormAnswer),
     /// To [`Ask::Draw`].
     Draw(DrawAnswer),
     /// To [`Ask::DrawPart`].
@@ -233,15 +255,13 @@ pub struct InputOpening {
     pub range: RangeOpening,
 }
 
-/// A whole input row.
+/// One head of a quantised row: its integers and its scale.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WholeInput {
-    /// The input site's commitment.
-    pub site: CommitOpening,
-    /// Bytes of the elements.
-    pub data: Vec<u8>,
-    /// Bytes of the scales (empty for int32 rows).
-    pub scales: Vec<u8>,
+pub struct HeadOpening {
+    /// The integers.
+    pub data: InputOpening,
+    /// The scale.
+    pub scale: RangeOpening,
 }
 
 /// One K and one V head of one key, and the query's head.
@@ -264,7 +284,7 @@ pub struct At {
     pub pos: u32,
     /// Site.
     pub site: SiteId,
-    /// Element of its row (for a quantisation's group moves: of the row, too).
+    /// Element of its row (for moves about a group: of the row, too; of a cached row: the byte).
     pub element: u32,
 }
 
@@ -395,7 +415,7 @@ pub enum Accusation {
         /// Its logits.
         logits: InputOpening,
     },
-    /// An embedding's element.
+    /// An embedding's element: of the position's id, or of the position itself.
     Embed {
         /// The element.
         at: At,
@@ -404,19 +424,82 @@ pub enum Accusation {
         /// The row's scale.
         w_scale: TensorOpening,
     },
-    /// A cheap op's whole output row.
-    WholeRow {
+    /// An out row that is not the row that it passes on.
+    Out {
         /// Position.
         pos: u32,
         /// The site.
         site: SiteId,
-        /// Its input rows.
-        inputs: Vec<WholeInput>,
-        /// Its gains or its row of the rotary table.
-        tensor: Option<TensorOpening>,
+        /// The commitment of what it passes on.
+        input: CommitOpening,
     },
     /// The model breaks the tensor spec: nobody can have run it.
     Model(ModelFault),
+    /// A part of the plain sum of a layer norm's group.
+    NormSum {
+        /// An element of the group.
+        at: At,
+        /// The part.
+        part: u32,
+        /// Its elements.
+        x: InputOpening,
+    },
+    /// The largest magnitude of a norm's group.
+    NormMax {
+        /// An element of the group: the one that exceeds the maximum, if one does.
+        at: At,
+        /// Whether that element exceeds it; else the maximum is not the magnitude at its index.
+        exceeded: bool,
+        /// The element that exceeds it, or the one at its index.
+        x: InputOpening,
+    },
+    /// A part of the sum of squares of a norm's group.
+    NormSquares {
+        /// An element of the group.
+        at: At,
+        /// The part.
+        part: u32,
+        /// Its elements.
+        x: InputOpening,
+    },
+    /// A norm's element does not follow from its input and what is published of the group.
+    NormElement {
+        /// The element.
+        at: At,
+        /// Its input.
+        x: InputOpening,
+        /// Its gain.
+        gain: TensorOpening,
+        /// Its bias, where the norm has one.
+        bias: Option<TensorOpening>,
+    },
+    /// An element of a sum of rows, of a gated unit or of a unit without a gate.
+    Elementwise {
+        /// The element.
+        at: At,
+        /// The same element of input 0.
+        x: InputOpening,
+        /// The same element of input 1, where there is one.
+        y: Option<InputOpening>,
+    },
+    /// An element of a rotated pair.
+    Rope {
+        /// The element.
+        at: At,
+        /// The input from the pair's first element to its second.
+        pair: InputOpening,
+        /// The position's row of the table from the pair's cosine to its sine.
+        table: TensorOpening,
+    },
+    /// A byte of a cached row.
+    Record {
+        /// The byte.
+        at: At,
+        /// Its head of the keys.
+        k: Box<HeadOpening>,
+        /// Its head of the values.
+        v: Box<HeadOpening>,
+    },
 }
 
 /// Which number of a draw's head is accused.

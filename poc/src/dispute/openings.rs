@@ -10,7 +10,7 @@ use bitai_kernels::{
 use super::{
     DisputeError, Judge, Player, Regenerate,
     inner::{Side, SiteCommit, unit_leaves},
-    msg::{At, CommitOpening, InputOpening, KeyOpening, WholeInput},
+    msg::{At, CommitOpening, HeadOpening, InputOpening, KeyOpening},
 };
 use crate::{
     merkle::{MerkleProof, fold, height, width},
@@ -82,28 +82,19 @@ impl<R: Regenerate> Player<R> {
         self.open_elements(pos, input, Side::Data, element..element + 1)
     }
 
-    /// All input rows of a site.
-    pub(super) fn open_whole(
+    /// One head of input `i` of a site.
+    pub(super) fn open_head(
         &mut self,
         judge: &Judge,
-        pos: u32,
-        site: SiteId,
-    ) -> Result<Vec<WholeInput>, DisputeError> {
-        let count = self
-            .program
-            .sites
-            .get(site as usize)
-            .map_or(0, |s| s.inputs.len());
-        (0..count)
-            .map(|i| {
-                let (input, row) = self.input(pos, site, i)?;
-                Ok(WholeInput {
-                    site: self.open_commit(judge, pos, input)?,
-                    data: row.bytes(Side::Data).unwrap_or_default(),
-                    scales: row.bytes(Side::Scales).unwrap_or_default(),
-                })
-            })
-            .collect()
+        (pos, site, i): (u32, SiteId, usize),
+        (head, head_dim): (u32, u32),
+    ) -> Result<Box<HeadOpening>, DisputeError> {
+        let elements = head * head_dim..(head + 1) * head_dim;
+        let (input, _) = self.input(pos, site, i)?;
+        Ok(Box::new(HeadOpening {
+            data: self.open_input(judge, (pos, site, i), Side::Data, elements)?,
+            scale: self.open_elements(pos, input, Side::Scales, head..head + 1)?,
+        }))
     }
 
     /// Elements of a tensor.
@@ -128,19 +119,6 @@ impl<R: Regenerate> Player<R> {
         self.pack
             .open_weights(ids, k, row, range)
             .ok_or(DisputeError::Kind("the pack has no such weights"))
-    }
-
-    /// The tensor that a cheap op reads: a norm's gains, or the position's row of the rotary table.
-    pub(super) fn open_op_tensor(&self, pos: u32, op: &Op) -> Result<Option<TensorOpening>, DisputeError> {
-        match op {
-            Op::RmsNorm { gain, group, .. } => self.open_tensor(*gain, 0..u64::from(*group)).map(Some),
-            Op::Rope { table, head_dim, .. } => {
-                let start = u64::from(pos) * u64::from(*head_dim);
-                self.open_tensor(*table, start..start + u64::from(*head_dim))
-                    .map(Some)
-            }
-            _ => Ok(None),
-        }
     }
 
     /// A node of the defendant's token tree: published, or mine where it lies before the disputed token.

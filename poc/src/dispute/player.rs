@@ -20,8 +20,11 @@ use super::{
     answers::{row_piece, row_values},
     inner::{Side, SiteRow, Units},
     leaf_draw::{draw_sub, sums},
+    leaf_norm::NormOp,
     levels::{linear_parts, next_height, part_len, part_of},
-    msg::{Answer, Ask, At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeySums, KeysAnswer, Max},
+    msg::{
+        Answer, Ask, At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeySums, KeysAnswer, Max, NormAnswer,
+    },
     published::Published,
     regenerate::{Regenerate, TokenRows},
 };
@@ -196,6 +199,7 @@ impl<R: Regenerate> Player<R> {
                 Answer::KeyPart(head.shares[range.start as usize..range.end as usize].to_vec())
             }
             Ask::Group { pos, site, group } => Answer::Group(self.group(pos, site, group)?),
+            Ask::Norm { pos, site, group } => Answer::Norm(self.norm(pos, site, group)?),
             Ask::Draw { pos } => {
                 let token = self.transcript.sampled_at(pos).ok_or(missing)?;
                 Answer::Draw(self.draw(pos, token)?)
@@ -370,6 +374,16 @@ impl<R: Regenerate> Player<R> {
             raw,
             max: max(&values),
         })
+    }
+
+    /// The maximum and sums of a norm's group.
+    pub(super) fn norm(&mut self, pos: u32, site: SiteId, group: u32) -> Result<NormAnswer, DisputeError> {
+        let norm = self.op(site).and_then(NormOp::of);
+        let (Some(norm), (_, SiteRow::Acts(row))) = (norm, self.input(pos, site, 0)?) else {
+            return Err(DisputeError::Kind("not a norm"));
+        };
+        norm.answer(&row, group)
+            .ok_or(DisputeError::Kind("my run has no such group"))
     }
 
     /// The row of logits of a position that samples, and its fraction bits.

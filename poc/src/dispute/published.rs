@@ -6,7 +6,7 @@ use bitai_kernels::{Hash, program::SiteId};
 
 use super::{
     inner::{Side, SiteCommit, Units},
-    msg::{Ask, At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeysAnswer},
+    msg::{Ask, At, DrawAnswer, DrawSums, GroupAnswer, KeyShare, KeysAnswer, NormAnswer},
 };
 use crate::{
     opening::{LayerRows, TokenNode},
@@ -47,6 +47,8 @@ pub struct Published {
     pub key_parts: HashMap<(At, u32), Vec<KeyShare>>,
     /// Maxima of a group, by (position, site, group).
     pub groups: HashMap<(u32, SiteId, u32), GroupAnswer>,
+    /// Maximum and sums of a norm's group, by (position, site, group).
+    pub norms: HashMap<(u32, SiteId, u32), NormAnswer>,
     /// Draws by position.
     pub draws: HashMap<u32, DrawAnswer>,
     /// The parts of a draw's part.

@@ -72,9 +72,16 @@ impl Accusation {
             Accusation::DrawHead { .. } => 12,
             Accusation::DrawIds { .. } => 13,
             Accusation::Embed { .. } => 14,
-            Accusation::WholeRow { .. } => 15,
+            Accusation::Out { .. } => 15,
             Accusation::Model(ModelFault::Shape { .. }) => 16,
             Accusation::Model(ModelFault::Row { .. }) => 17,
+            Accusation::NormSum { .. } => 18,
+            Accusation::NormMax { .. } => 19,
+            Accusation::NormSquares { .. } => 20,
+            Accusation::NormElement { .. } => 21,
+            Accusation::Elementwise { .. } => 22,
+            Accusation::Rope { .. } => 23,
+            Accusation::Record { .. } => 24,
         }
     }
 
@@ -153,17 +160,41 @@ impl Accusation {
                 ws.put(w);
                 w_scale.put(w);
             }
-            Accusation::WholeRow {
-                pos,
-                site,
-                inputs,
-                tensor,
-            } => {
+            Accusation::Out { pos, site, input } => {
                 w.u32(*pos);
                 w.u32(*site);
-                w.count("input rows", inputs.len());
-                inputs.iter().for_each(|i| i.put(w));
-                w.option(tensor.as_ref());
+                input.put(w);
+            }
+            Accusation::NormSum { at, part, x } | Accusation::NormSquares { at, part, x } => {
+                at.put(w);
+                w.u32(*part);
+                x.put(w);
+            }
+            Accusation::NormMax { at, exceeded, x } => {
+                at.put(w);
+                w.u8(u8::from(*exceeded));
+                x.put(w);
+            }
+            Accusation::NormElement { at, x, gain, bias } => {
+                at.put(w);
+                x.put(w);
+                gain.put(w);
+                w.option(bias.as_ref());
+            }
+            Accusation::Elementwise { at, x, y } => {
+                at.put(w);
+                x.put(w);
+                w.option(y.as_ref());
+            }
+            Accusation::Rope { at, pair, table } => {
+                at.put(w);
+                pair.put(w);
+                table.put(w);
+            }
+            Accusation::Record { at, k, v } => {
+                at.put(w);
+                k.put(w);
+                v.put(w);
             }
             Accusation::Model(ModelFault::Shape { site, id, line }) => {
                 w.u32(*site);
@@ -276,11 +307,10 @@ impl Accusation {
                 w: Wire::get(r)?,
                 w_scale: Wire::get(r)?,
             },
-            15 => Accusation::WholeRow {
+            15 => Accusation::Out {
                 pos: r.u32("a position")?,
                 site: r.u32("a site")?,
-                inputs: r.list("input rows")?,
-                tensor: r.option("a tensor")?,
+                input: Wire::get(r)?,
             },
             16 => Accusation::Model(ModelFault::Shape {
                 site: r.u32("a site")?,
@@ -292,6 +322,42 @@ impl Accusation {
                 row: r.u32("a row")?,
                 w: Wire::get(r)?,
             }),
+            18 => Accusation::NormSum {
+                at: Wire::get(r)?,
+                part: r.u32("a part")?,
+                x: Wire::get(r)?,
+            },
+            19 => Accusation::NormMax {
+                at: Wire::get(r)?,
+                exceeded: r.flag("whether the maximum is exceeded")?,
+                x: Wire::get(r)?,
+            },
+            20 => Accusation::NormSquares {
+                at: Wire::get(r)?,
+                part: r.u32("a part")?,
+                x: Wire::get(r)?,
+            },
+            21 => Accusation::NormElement {
+                at: Wire::get(r)?,
+                x: Wire::get(r)?,
+                gain: Wire::get(r)?,
+                bias: r.option("a bias")?,
+            },
+            22 => Accusation::Elementwise {
+                at: Wire::get(r)?,
+                x: Wire::get(r)?,
+                y: r.option("an element of the other input")?,
+            },
+            23 => Accusation::Rope {
+                at: Wire::get(r)?,
+                pair: Wire::get(r)?,
+                table: Wire::get(r)?,
+            },
+            24 => Accusation::Record {
+                at: Wire::get(r)?,
+                k: Box::new(Wire::get(r)?),
+                v: Box::new(Wire::get(r)?),
+            },
             got => {
                 return Err(CodecError::Kind {
                     what: "an accusation",

@@ -8,7 +8,7 @@ use crate::{
     dispute::{
         inner::SiteCommit,
         keys::{KeyShare, KeySums, KeysAnswer},
-        msg::{Answer, Ask, DrawAnswer, DrawSums, GroupAnswer, Max},
+        msg::{Answer, Ask, DrawAnswer, DrawSums, GroupAnswer, Max, NormAnswer},
     },
     opening::{LayerRows, TokenNode},
 };
@@ -43,6 +43,8 @@ pub enum AnswerKind {
     Draw,
     /// [`Answer::DrawPart`].
     DrawPart,
+    /// [`Answer::Norm`].
+    Norm,
 }
 
 impl Ask {
@@ -60,6 +62,7 @@ impl Ask {
             Ask::Group { .. } => AnswerKind::Group,
             Ask::Draw { .. } => AnswerKind::Draw,
             Ask::DrawPart { .. } => AnswerKind::DrawPart,
+            Ask::Norm { .. } => AnswerKind::Norm,
         }
     }
 }
@@ -71,6 +74,18 @@ impl Wire for Max<u32> {
     }
     fn get(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         let value = r.u32("a largest value")?;
+        let at = r.u32("its index")?;
+        Ok(Self { value, at })
+    }
+}
+
+impl Wire for Max<u64> {
+    fn put(&self, w: &mut Writer) {
+        w.u64(self.value);
+        w.u32(self.at);
+    }
+    fn get(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let value = r.u64("a largest value")?;
         let at = r.u32("its index")?;
         Ok(Self { value, at })
     }
@@ -245,6 +260,12 @@ impl Answer {
                 all(w, &a.parts);
             }
             Answer::DrawPart(parts) => all(w, parts),
+            Answer::Norm(a) => {
+                w.count("sums of a norm", a.sums.len());
+                all(w, &a.sums);
+                a.max.put(w);
+                all(w, &a.squares);
+            }
         }
     }
 
@@ -309,6 +330,11 @@ impl Answer {
                 parts: r.rest("parts of the ids", DrawSums::SIZE)?,
             }),
             AnswerKind::DrawPart => Answer::DrawPart(r.rest("parts of the ids", DrawSums::SIZE)?),
+            AnswerKind::Norm => Answer::Norm(NormAnswer {
+                sums: r.list("sums of a norm")?,
+                max: Max::get(r)?,
+                squares: r.rest("sums of squares", 8)?,
+            }),
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::dispute::{inner::Side, msg::Ask};
 const WORDS: usize = 5;
 
 /// How many fields each kind has.
-const FIELDS: [usize; 11] = [2, 1, 2, 3, 4, 3, 3, 4, 3, 1, 2];
+const FIELDS: [usize; 12] = [2, 1, 2, 3, 4, 3, 3, 4, 3, 1, 2, 3];
 
 impl Ask {
     /// Bytes of an ask.
@@ -45,6 +45,7 @@ impl Ask {
             Ask::Group { pos, site, group } => [8, pos, site, group, 0],
             Ask::Draw { pos } => [9, pos, 0, 0, 0],
             Ask::DrawPart { pos, part } => [10, pos, part, 0, 0],
+            Ask::Norm { pos, site, group } => [11, pos, site, group, 0],
         }
     }
 
@@ -104,6 +105,11 @@ impl Ask {
             },
             9 => Ask::Draw { pos: a },
             10 => Ask::DrawPart { pos: a, part: b },
+            11 => Ask::Norm {
+                pos: a,
+                site: b,
+                group: c,
+            },
             _ => return Err(bad),
         })
     }

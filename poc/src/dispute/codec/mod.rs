@@ -115,14 +115,6 @@ impl Writer {
         }
     }
 
-    /// A length in front of bytes, 32 bits.
-    fn length(&mut self, what: &'static str, len: usize) {
-        match u32::try_from(len) {
-            Ok(n) => self.u32(n),
-            Err(_) => self.too_long = Some(CodecError::TooLong { what, len }),
-        }
-    }
-
     fn option<T: Wire>(&mut self, item: Option<&T>) {
         self.u8(u8::from(item.is_some()));
         if let Some(item) = item {
@@ -133,11 +125,6 @@ impl Writer {
     /// Bytes written so far.
     fn len(&self) -> usize {
         self.out.len()
-    }
-
-    /// What was written.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.out
     }
 
     fn done(self) -> Result<Vec<u8>, CodecError> {
@@ -259,6 +246,15 @@ impl Wire for u32 {
     }
     fn get(r: &mut Reader<'_>) -> Result<Self, CodecError> {
         r.u32("a word")
+    }
+}
+
+impl Wire for u64 {
+    fn put(&self, w: &mut Writer) {
+        Writer::u64(w, *self);
+    }
+    fn get(r: &mut Reader<'_>) -> Result<Self, CodecError> {
+        r.u64("a sum of squares")
     }
 }
 

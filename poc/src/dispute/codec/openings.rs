@@ -4,7 +4,7 @@ use bitai_kernels::{DType, Hash};
 
 use super::{CodecError, Reader, Wire, Writer};
 use crate::{
-    dispute::msg::{At, CommitOpening, InputOpening, KeyOpening, WholeInput},
+    dispute::msg::{At, CommitOpening, HeadOpening, InputOpening, KeyOpening},
     merkle::MerkleProof,
     model_root::{LineOpening, TensorLine, TensorOpening, WeightOpening},
     opening::{KvOpening, LayerOpening, LayerRows, RangeOpening, TokenNode, TokenOpening},
@@ -90,25 +90,15 @@ impl Wire for InputOpening {
     }
 }
 
-impl Wire for WholeInput {
+impl Wire for HeadOpening {
     fn put(&self, w: &mut Writer) {
-        self.site.put(w);
-        for bytes in [&self.data, &self.scales] {
-            w.length("a row", bytes.len());
-            w.raw(bytes);
-        }
+        self.data.put(w);
+        self.scale.put(w);
     }
     fn get(r: &mut Reader<'_>) -> Result<Self, CodecError> {
-        let site = Wire::get(r)?;
-        let mut row = || {
-            let len = r.u32("the length of a row")?;
-            let len = usize::try_from(len).unwrap_or(usize::MAX);
-            r.take("a row", len).map(<[u8]>::to_vec)
-        };
         Ok(Self {
-            site,
-            data: row()?,
-            scales: row()?,
+            data: Wire::get(r)?,
+            scale: Wire::get(r)?,
         })
     }
 }

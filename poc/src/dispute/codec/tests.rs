@@ -11,7 +11,7 @@ use crate::{
         leaf_model::ModelFault,
         msg::{
             Accusation, Answer, Ask, At, CommitOpening, DrawAnswer, DrawFault, DrawSums, GroupAnswer,
-            InputOpening, KeyOpening, Max, WholeInput,
+            HeadOpening, InputOpening, KeyOpening, Max, NormAnswer,
         },
     },
     merkle::MerkleProof,
@@ -27,7 +27,7 @@ fn side() -> impl Strategy<Value = Side> {
 }
 
 fn an_ask() -> impl Strategy<Value = Ask> {
-    (0u8..11, any::<W>(), side()).prop_map(|(kind, [pos, b, c, d], side)| match kind {
+    (0u8..12, any::<W>(), side()).prop_map(|(kind, [pos, b, c, d], side)| match kind {
         0 => Ask::Tokens {
             height: pos,
             index: b,
@@ -63,7 +63,12 @@ fn an_ask() -> impl Strategy<Value = Ask> {
             group: c,
         },
         9 => Ask::Draw { pos },
-        _ => Ask::DrawPart { pos, part: b },
+        10 => Ask::DrawPart { pos, part: b },
+        _ => Ask::Norm {
+            pos,
+            site: b,
+            group: c,
+        },
     })
 }
 
@@ -133,6 +138,16 @@ fn an_answer() -> impl Strategy<Value = (AnswerKind, Answer)> {
             p,
             parts,
         });
+    let norm = (
+        vec(any::<i64>(), 0..4),
+        any::<(u64, u32)>(),
+        vec(any::<u64>(), 0..4),
+    )
+        .prop_map(|(sums, m, squares)| NormAnswer {
+            sums,
+            max: max(m),
+            squares,
+        });
     prop_oneof![
         hashes().prop_map(|h| (K::Tokens, Answer::Tokens(h))),
         token.prop_map(|t| (K::Token, t)),
@@ -148,6 +163,7 @@ fn an_answer() -> impl Strategy<Value = (AnswerKind, Answer)> {
         }),
         draw.prop_map(|d| (K::Draw, Answer::Draw(d))),
         sums().prop_map(|s| (K::DrawPart, Answer::DrawPart(s))),
+        norm.prop_map(|n| (K::Norm, Answer::Norm(n))),
     ]
 }
 
@@ -207,13 +223,7 @@ fn an_accusation() -> BoxedStrategy<Accusation> {
         DrawFault::Threshold,
         DrawFault::Sampled,
     ];
-    let whole = (input(), vec(any::<u8>(), 0..20), vec(any::<u8>(), 0..20)).prop_map(|(i, data, scales)| {
-        WholeInput {
-            site: i.site,
-            data,
-            scales,
-        }
-    });
+    let head = || (input(), range()).prop_map(|(data, scale)| Box::new(HeadOpening { data, scale }));
     let linear = prop_oneof![
         (at(), any::<u32>(), input(), weights()).prop_map(|(at, part, x, w)| A::LinearPart {
             at,
@@ -264,15 +274,25 @@ fn an_accusation() -> BoxedStrategy<Accusation> {
             logits,
         }),
     ];
+    let norms = prop_oneof![
+        (at(), any::<u32>(), input()).prop_map(|(at, part, x)| A::NormSum { at, part, x }),
+        (at(), any::<bool>(), input()).prop_map(|(at, exceeded, x)| A::NormMax { at, exceeded, x }),
+        (at(), any::<u32>(), input()).prop_map(|(at, part, x)| A::NormSquares { at, part, x }),
+        (at(), input(), tensor(), option::of(tensor())).prop_map(|(at, x, gain, bias)| A::NormElement {
+            at,
+            x,
+            gain,
+            bias
+        }),
+    ];
     let rest = prop_oneof![
-        (any::<[u32; 2]>(), vec(whole, 0..3), option::of(tensor())).prop_map(
-            |([pos, site], inputs, tensor)| A::WholeRow {
-                pos,
-                site,
-                inputs,
-                tensor,
-            }
-        ),
+        (any::<[u32; 2]>(), input()).prop_map(|([pos, site], i)| {
+            let input = i.site;
+            A::Out { pos, site, input }
+        }),
+        (at(), input(), option::of(input())).prop_map(|(at, x, y)| A::Elementwise { at, x, y }),
+        (at(), input(), tensor()).prop_map(|(at, pair, table)| A::Rope { at, pair, table }),
+        (at(), head(), head()).prop_map(|(at, k, v)| A::Record { at, k, v }),
         (any::<[u32; 2]>(), tensor()).prop_map(|([site, id], t)| {
             let line = t.at;
             A::Model(ModelFault::Shape { site, id, line })
@@ -283,7 +303,7 @@ fn an_accusation() -> BoxedStrategy<Accusation> {
             w
         })),
     ];
-    prop_oneof![linear, keys, groups, samples, rest].boxed()
+    prop_oneof![linear, keys, groups, samples, norms, rest].boxed()
 }
 
 proptest! {
@@ -354,7 +374,7 @@ fn rejects_words_that_an_ask_leaves_empty() {
 #[test]
 fn rejects_kinds_that_there_are_not() {
     let kind = |what, got| CodecError::Kind { what, got };
-    assert_eq!(words([11, 0, 0, 0, 0]), Err(kind("an ask", 11)));
+    assert_eq!(words([12, 0, 0, 0, 0]), Err(kind("an ask", 12)));
     assert_eq!(words([3, 0, 0, 2, 0]), Err(kind("a row's side", 2)));
     let mut bytes = vec![0; 32];
     bytes.push(99);

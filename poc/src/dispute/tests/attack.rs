@@ -195,7 +195,7 @@ fn an_answers_id_holds_every_field() {
         let mut neuron = model.decode(&job, &job.input_ids, None);
         let mut asks = vec![Ask::Token { pos: 9 }];
         let unit = neuron.units.count(true) - 1;
-        for (name, element) in [("linear", 30), ("attention", 37), ("quant", 3)] {
+        for (name, element) in [("linear", 30), ("attention", 37), ("quant", 3), ("rms_norm", 2)] {
             let site = model.sites(Some(0), name)[0];
             asks.extend(honest::down_to(&model, 9, site, element));
             asks.extend([
@@ -220,6 +220,11 @@ fn an_answers_id_holds_every_field() {
                     site,
                     group: 0,
                 },
+                Ask::Norm {
+                    pos: 9,
+                    site,
+                    group: 0,
+                },
             ]);
         }
         asks.extend([Ask::Unit { pos: 9, unit }, Ask::Draw { pos: 9 }]);
@@ -232,11 +237,11 @@ fn an_answers_id_holds_every_field() {
             let json = serde_json::to_value(&answer).unwrap();
             let id = |v: &serde_json::Value| {
                 let answer: Option<Answer> = serde_json::from_value(v.clone()).ok();
-                answer.map(|a| a.id(&[7; 32]))
+                answer.map(|a| a.id(&[7; 32]).unwrap())
             };
             let whole = id(&json).unwrap();
-            assert_eq!(whole, answer.id(&[7; 32]));
-            assert_ne!(whole, answer.id(&[8; 32]));
+            assert_eq!(Ok(whole), answer.id(&[7; 32]));
+            assert_ne!(Ok(whole), answer.id(&[8; 32]));
             ids.insert(whole);
             for at in 0..numbers(&mut json.clone(), usize::MAX).min(200) {
                 let mut other = json.clone();

@@ -39,6 +39,14 @@ pub(super) enum Lie {
     RawUp,
     /// ... too small.
     RawDown,
+    /// A part of a layer norm's plain sum.
+    NormSum,
+    /// A norm's largest magnitude: too large.
+    NormMaxUp,
+    /// ... too small.
+    NormMaxDown,
+    /// A part of a norm's sum of squares.
+    NormSquares,
     /// A draw's sums.
     DrawSums,
     /// The sampled id's probability.
@@ -189,6 +197,13 @@ impl<R: Regenerate> Defend for Fudge<R> {
                     g.max = g.raw;
                 }
             }
+            (Answer::Norm(a), _) => match self.lie {
+                Lie::NormSum => *a.sums.last_mut().unwrap() += 1,
+                Lie::NormMaxUp => a.max.value += 1,
+                Lie::NormMaxDown => a.max.value -= 1,
+                Lie::NormSquares => *a.squares.last_mut().unwrap() += 1,
+                _ => {}
+            },
             (Answer::Draw(a), Ask::Draw { pos }) => {
                 let token = self.player.transcript.sampled_at(pos)?;
                 match self.lie {

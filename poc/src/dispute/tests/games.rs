@@ -75,7 +75,7 @@ pub(super) fn record(
                 let id = judge.ask(WHO, to, ask).unwrap();
                 put("ask", &ask.encode(&to), id);
                 let answer = defendant.answer(&ask).unwrap();
-                put("answer", &answer.encode(&id).unwrap(), answer.id(&id));
+                put("answer", &answer.encode(&id).unwrap(), answer.id(&id).unwrap());
                 if let Some(verdict) = judge.answer(judge.neuron(), id, answer).unwrap() {
                     break verdict;
                 }

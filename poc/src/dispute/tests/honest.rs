@@ -80,7 +80,7 @@ fn clears_an_honest_neuron_of_every_kind_of_wrong_challenge() {
 }
 
 /// Publishes everything about one place, honestly, and gives the judge, the defendant and a challenger.
-fn published(model: &Model, job: &Job, asks: &[Ask]) -> (Judge, Player<RunnerRegen>) {
+pub(super) fn published(model: &Model, job: &Job, asks: &[Ask]) -> (Judge, Player<RunnerRegen>) {
     let mut honest = model.decode(job, &job.input_ids, None);
     let outputs = honest.transcript.outputs().to_vec();
     let mut judge = model.judge_root(job, &outputs, honest.transcript.root().unwrap());

@@ -1,6 +1,7 @@
 //! A small model with every op, honest and faulty runs of it, and the games that they play.
 
 mod attack;
+mod decoder;
 mod draw_games;
 mod fudge;
 mod games;
@@ -9,6 +10,7 @@ mod model;
 mod model_games;
 mod parallel;
 mod restart;
+mod rows;
 mod setup;
 mod shapes;
 

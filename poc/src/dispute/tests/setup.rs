@@ -67,6 +67,30 @@ fn convicts_an_output_that_the_job_does_not_allow() {
 }
 
 #[test]
+fn convicts_a_claim_on_a_program_that_answers_no_job() {
+    let guilty = Ground::Contradiction("the program puts out nothing that a job can ask for");
+    let change = |f: &dyn Fn(&mut Program)| {
+        let mut model = Model::new(1);
+        f(Arc::make_mut(&mut model.program));
+        model.program.validate().unwrap();
+        assert!(model.program.answers().is_err());
+        let job = small(&model, Sampler::GREEDY);
+        let judge = model.judge_root(&job, &[1; 6], TraceRoot(NOBODYS));
+        assert_eq!(judge.convicted(), Some(guilty));
+    };
+    // Nothing is sampled.
+    change(&|p| drop(p.sites.pop()));
+    // What is sampled depends on what comes after it.
+    change(&|p| {
+        for site in &mut p.sites {
+            if let Op::Attention { causal, .. } = &mut site.op {
+                *causal = false;
+            }
+        }
+    });
+}
+
+#[test]
 fn rejects_asks_whose_parent_is_not_published_and_asks_twice() {
     let model = Model::new(1);
     let job = small(&model, Sampler::GREEDY);

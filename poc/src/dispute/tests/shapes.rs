@@ -88,7 +88,7 @@ fn convicts_one_flipped_integer_of_a_quantisation() {
 }
 
 #[test]
-fn convicts_one_flipped_integer_of_a_cheap_op_by_its_whole_row() {
+fn convicts_one_flipped_integer_of_an_op_that_goes_element_by_element() {
     let model = Model::new(2);
     let job = small(&model, Sampler::GREEDY);
     convicts(&model, &job, &model.sites(Some(0), "rms_norm"), 11, "a norm");
