@@ -16,6 +16,12 @@ contract ProgramBook is IProgramBook {
     uint256 public constant UNIT_SITES_MAX = 256;
     /// Most sites of a program: what one account's code holds.
     uint256 public constant SITES_MAX = 1_092;
+    /// Most elements of a norm's group (rule V8).
+    uint256 private constant WIDTH_MAX = 32_768;
+    /// Most elements of a head (rule V1).
+    uint256 private constant HEAD_DIM_MAX = 1_024;
+    /// Activations that there are.
+    uint256 private constant ACTIVATIONS = 3;
 
     bytes16 private constant SITE_TAG = "bitai/site/v0";
     bytes16 private constant PROGRAM_TAG = "bitai/prog/v0";
@@ -69,6 +75,8 @@ contract ProgramBook is IProgramBook {
         _closeUnit(w, count);
         if (!w.over) w.epilogue = count;
         require(w.last == dims.layers - 1, BadLayer(count, w.last));
+        uint32 end = Sites.word(records[(count - 1) * Sites.RECORD:], 0);
+        require(end == Sites.SAMPLE, NoAnswer(end));
         bytes32 got = _root(w.leaves, branches);
         require(got == modelRoot, WrongModelRoot(got, modelRoot));
 
@@ -159,12 +167,18 @@ contract ProgramBook is IProgramBook {
         returns (uint256)
     {
         uint32 op = Sites.word(r, 0);
-        if (op == Sites.EMBED) return _acts(dims.dModel);
-        if (op == Sites.RMS_NORM || op == Sites.LAYER_NORM || op == Sites.ROPE || op == Sites.ACT) {
-            uint256 group = op == Sites.ACT ? 1 : Sites.word(r, op == Sites.ROPE ? 10 : 13);
+        if (op == Sites.EMBED || op == Sites.POS_EMBED) return _acts(dims.dModel);
+        if (op == Sites.RMS_NORM || op == Sites.LAYER_NORM || op == Sites.ROPE) {
+            uint256 group = Sites.word(r, op == Sites.ROPE ? 10 : 13);
             uint256 cols = _inputActs(w, r, i, 0);
-            require(group != 0 && cols % group == 0, BadShape(i));
+            require(group != 0 && group <= WIDTH_MAX && cols % group == 0, BadShape(i));
+            // Pairs are two elements, and stand in one of two ways.
+            require(op != Sites.ROPE || (group % 2 == 0 && Sites.word(r, 11) < 2), BadShape(i));
             return _acts(cols);
+        }
+        if (op == Sites.ACT) {
+            require(Sites.word(r, 10) < ACTIVATIONS, BadShape(i));
+            return _acts(_inputActs(w, r, i, 0));
         }
         if (op == Sites.OUT) {
             require(_inputActs(w, r, i, 0) == dims.dModel, BadShape(i));
@@ -173,6 +187,7 @@ contract ProgramBook is IProgramBook {
         if (op == Sites.GLU || op == Sites.ADD) {
             uint256 cols = _inputActs(w, r, i, 0);
             require(_inputActs(w, r, i, 1) == cols, BadShape(i));
+            require(op == Sites.ADD || Sites.word(r, 10) < ACTIVATIONS, BadShape(i));
             return _acts(cols);
         }
         if (op == Sites.QUANT) return _quant(w, r, i);
@@ -180,6 +195,7 @@ contract ProgramBook is IProgramBook {
         if (op == Sites.KV_APPEND) {
             uint256 cols = uint256(dims.kvHeads) * dims.headDim;
             require(Sites.word(r, 10) == dims.kvHeads && Sites.word(r, 11) == dims.headDim, BadShape(i));
+            require(dims.headDim <= HEAD_DIM_MAX && dims.kvHeads <= type(uint16).max, BadShape(i));
             _heads(w, r, i, 0, cols, dims.headDim);
             _heads(w, r, i, 1, cols, dims.headDim);
             return Sites.KIND_KV << 248;
@@ -192,6 +208,7 @@ contract ProgramBook is IProgramBook {
                     && heads % dims.kvHeads == 0 && Sites.word(r, 12) == dims.headDim,
                 BadShape(i)
             );
+            require(Sites.word(r, 15) == 15 || Sites.word(r, 15) == 23, BadShape(i));
             // An encoder's attention: its trace has another order.
             require(Sites.word(r, 17) == 1, NoDisputeFor(i, op));
             _heads(w, r, i, 0, cols, dims.headDim);

@@ -42,7 +42,7 @@ abstract contract GameBase is Base, Precompiles {
     function setUp() public virtual override {
         super.setUp();
         _installPrecompiles();
-        json = vm.readFile("../vectors/games.json");
+        json = vm.readFile(_vectors());
         book = ProgramBook(_create("ProgramBook", ""));
         // The verifier names its hub and the hub its verifier: the hub is the creation after the verifier's.
         address hubThen = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
@@ -53,6 +53,11 @@ abstract contract GameBase is Base, Precompiles {
         assertEq(address(hub), hubThen, "hub's address");
         vm.deal(challenger, 100 ether);
         vm.deal(second, 100 ether);
+    }
+
+    /// The file of games.
+    function _vectors() internal pure virtual returns (string memory) {
+        return "../vectors/games.json";
     }
 
     /// Puts model `i` of the vectors into the book.

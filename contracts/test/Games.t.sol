@@ -2,42 +2,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {ClaimState, Game, GameState} from "../src/interfaces/IPocVerifier.sol";
 import {Blake3} from "../src/libraries/Blake3.sol";
-import {JobStatus, SlotState} from "../src/interfaces/IWorkerHub.sol";
 import {PocVerifier} from "../src/PocVerifier.sol";
-import {GameBase, Recorded} from "./GameBase.sol";
+import {Recorded} from "./GameBase.sol";
+import {GamePlay} from "./GamePlay.sol";
 
-contract GamesTest is GameBase {
+contract GamesTest is GamePlay {
     /// Games in the vectors.
     uint256 private constant GAMES = 74;
-
-    function _game(uint256 i) private {
-        _keepFor(i);
-        Recorded memory g = _recorded(i);
-        (uint256 jobId, address neuron) = _claimed(g);
-        bytes32 claim = _open(g, jobId, neuron, challenger);
-        uint256 bond = poc.bond(g.spec.modelRoot);
-        uint256 before = challenger.balance;
-        _play(g, claim, neuron, challenger, 0, g.moves.length);
-        Game memory after_ = _gameOf(claim, challenger);
-        if (g.guilty) {
-            assertEq(uint256(poc.claimOf(claim).state), uint256(ClaimState.Convicted), g.name);
-            _state(jobId, neuron, SlotState.Failed);
-            assertEq(challenger.balance, before + 0.5 ether, "half of the collateral");
-            vm.prank(challenger);
-            poc.takeBack(claim);
-            assertEq(poc.owedTo(challenger), bond, "the bond");
-        } else {
-            assertEq(uint256(after_.state), uint256(GameState.Lost), g.name);
-            assertEq(uint256(poc.claimOf(claim).state), uint256(ClaimState.Disputed), g.name);
-            assertEq(poc.owedTo(neuron), bond, "the bond is the neuron's");
-        }
-        _whole();
-        _pastDeadline(jobId);
-        hub.finalise(jobId);
-        _status(jobId, g.guilty ? JobStatus.Refunded : JobStatus.Settled);
-    }
 
     function test_EveryRecordedGameIsHere() public view {
         assertTrue(vm.keyExistsJson(json, string.concat(".games[", vm.toString(GAMES - 1), "]")), "last");

@@ -92,4 +92,24 @@ contract ProgramBookTest is GameBase {
         _refuse(IProgramBook.NoDisputeFor.selector, _with(1, 0, 15));
         _refuse(IProgramBook.NoDisputeFor.selector, _with(12, 17, 0));
     }
+
+    function test_rejects_programs_that_answer_no_job() public {
+        bytes memory mute = new bytes(records.length - 104);
+        for (uint256 i = 0; i < mute.length; ++i) {
+            mute[i] = records[i];
+        }
+        _refuse(IProgramBook.NoAnswer.selector, mute);
+    }
+
+    function test_rejects_parameters_that_no_step_takes() public {
+        uint32 sites = uint32(records.length / 104);
+        for (uint32 i = 0; i < sites; ++i) {
+            uint32 op = uint32(uint8(records[i * 104]));
+            // A style of pairs, an activation, bits of probabilities, a norm's group.
+            if (op == 6) _refuse(IProgramBook.BadShape.selector, _with(i, 11, 2));
+            if (op == 9) _refuse(IProgramBook.BadShape.selector, _with(i, 10, 3));
+            if (op == 8) _refuse(IProgramBook.BadShape.selector, _with(i, 15, 16));
+            if (op == 2) _refuse(IProgramBook.BadShape.selector, _with(i, 13, 32_769));
+        }
+    }
 }

@@ -21,7 +21,7 @@ abstract contract Asks is Published {
             _unused(words, 3);
             return _aboveTokens(d, a, b);
         }
-        require(kind <= DRAW_PART, NoSuchAsk(kind));
+        require(kind <= NORM, NoSuchAsk(kind));
         require(a < d.claim.positions, OutsideRange(a, d.claim.positions));
         if (kind == TOKEN) {
             _unused(words, 2);
@@ -90,6 +90,12 @@ abstract contract Asks is Published {
             _unused(words, 4);
             require(s.op() == Sites.QUANT, WrongOp(site, s.op()));
             require(c < s.cols / s.group, OutsideRange(c, s.cols / s.group));
+            return unit;
+        }
+        if (kind == NORM) {
+            _unused(words, 4);
+            require(s.op() == Sites.RMS_NORM || s.op() == Sites.LAYER_NORM, WrongOp(site, s.op()));
+            require(c < s.cols / s.param(3), OutsideRange(c, s.cols / s.param(3)));
             return unit;
         }
         (uint256 total,) = _rowLength(d, site, s, c);

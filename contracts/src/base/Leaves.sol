@@ -7,6 +7,7 @@ import {DrawLeaves} from "./DrawLeaves.sol";
 import {KeyLeaves} from "./KeyLeaves.sol";
 import {ModelLeaves} from "./ModelLeaves.sol";
 import {Part, Want, WeightPart} from "./Openings.sol";
+import {RowLeaves} from "./RowLeaves.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
 import {Bytes} from "../libraries/Bytes.sol";
@@ -16,7 +17,7 @@ import {StepCall} from "../libraries/StepCall.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// The steps.
-abstract contract Leaves is KeyLeaves, DrawLeaves, ModelLeaves {
+abstract contract Leaves is KeyLeaves, DrawLeaves, RowLeaves, ModelLeaves {
     using Sites for Site;
     using Wire for Reader;
 
@@ -35,8 +36,16 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, ModelLeaves {
     uint256 private constant DRAW_HEAD_FAULT = 12;
     uint256 private constant DRAW_IDS_FAULT = 13;
     uint256 private constant EMBED = 14;
+    uint256 private constant OUT = 15;
     uint256 private constant TENSOR_FAULT = 16;
     uint256 private constant ROW_FAULT = 17;
+    uint256 private constant NORM_SUM = 18;
+    uint256 private constant NORM_MAX = 19;
+    uint256 private constant NORM_SQUARES = 20;
+    uint256 private constant NORM_ELEMENT = 21;
+    uint256 private constant ELEMENTWISE = 22;
+    uint256 private constant ROTATED = 23;
+    uint256 private constant RECORD = 24;
 
     uint8 private constant LINEAR_PART_STEP = 0x10;
     uint8 private constant LINEAR_FINISH_STEP = 0x11;
@@ -75,6 +84,14 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, ModelLeaves {
         else if (kind == DRAW_HEAD_FAULT) right = _drawHead(d, to, pos, r);
         else if (kind == DRAW_IDS_FAULT) right = _drawIds(d, to, pos, r);
         else if (kind == EMBED) right = _embed(d, to, pos, r, promptIds);
+        else if (kind == OUT) right = _out(d, to, pos, r);
+        else if (kind == NORM_SUM) right = _normSum(d, to, pos, r);
+        else if (kind == NORM_MAX) right = _normMax(d, to, pos, r);
+        else if (kind == NORM_SQUARES) right = _normSquares(d, to, pos, r);
+        else if (kind == NORM_ELEMENT) right = _normElement(d, to, pos, r);
+        else if (kind == ELEMENTWISE) right = _elementwise(d, to, pos, r);
+        else if (kind == ROTATED) right = _rope(d, to, pos, r);
+        else if (kind == RECORD) right = _cached(d, to, pos, r);
         else revert NoSuchStep(kind);
         r.done();
     }
@@ -203,7 +220,7 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, ModelLeaves {
         return StepCall.run(input, 1)[0] == 0;
     }
 
-    /// E1: an embedding's element, of the id that the job or the output has at this position.
+    /// E1, E2: an embedding's element, of the id that the job or the output has at this position, or of the position.
     function _embed(Dispute memory d, bytes32 to, uint32 pos, Reader memory r, bytes calldata promptIds)
         private
         view
@@ -212,13 +229,15 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, ModelLeaves {
         uint32 site = r.u32();
         uint32 element = r.u32();
         Site memory s = _site(d, site);
-        require(s.op() == Sites.EMBED, WrongOp(site, s.op()));
+        bool places = s.op() == Sites.POS_EMBED;
+        require(places || s.op() == Sites.EMBED, WrongOp(site, s.op()));
         {
             (bytes20 words,,) = _pieceAsk(d, pos, site, s, 0, element);
             _restsOn(d, to, words);
         }
         WeightPart memory w;
-        (w.n, w.k, w.row) = (d.model.vocab, d.model.dModel, _inputId(d, pos, promptIds));
+        (w.n, w.k) = (places ? d.model.context : d.model.vocab, d.model.dModel);
+        w.row = places ? pos : _inputId(d, pos, promptIds);
         (w.start, w.end) = (element, uint256(element) + 1);
         return Bytes.same(_embedded(d, site, s, w, r), _element(d, pos, site, s, 0, element));
     }

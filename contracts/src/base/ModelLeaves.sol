@@ -56,6 +56,7 @@ abstract contract ModelLeaves is Openings {
     /// Rows and columns of a site's weight; 0 where it has none.
     function _weightShape(Dispute memory d, Site memory s) private pure returns (uint256 n, uint256 k) {
         if (s.op() == Sites.EMBED) return (d.model.vocab, d.model.dModel);
+        if (s.op() == Sites.POS_EMBED) return (d.model.context, d.model.dModel);
         if (s.op() == Sites.LINEAR) return (s.param(0), s.param(1));
     }
 

@@ -54,6 +54,7 @@ abstract contract Published is IPocVerifier {
     uint32 internal constant GROUP = 8;
     uint32 internal constant DRAW = 9;
     uint32 internal constant DRAW_PART = 10;
+    uint32 internal constant NORM = 11;
 
     mapping(bytes32 claim => Claim) internal _claims;
     mapping(bytes32 claim => mapping(bytes20 words => Node)) internal _nodes;

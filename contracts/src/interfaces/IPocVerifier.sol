@@ -212,8 +212,8 @@ interface IPocVerifier {
     error OtherRow(bytes32 got);
     /// Thrown when a piece is not the published one.
     error OtherPiece(bytes32 got);
-    /// Thrown when a partial sum is larger than any sum can be.
-    error SumTooLarge(uint256 part);
+    /// Thrown when an RMS norm's largest magnitude has more than 32 bits.
+    error MagnitudeTooLarge(uint64 got);
     /// Thrown when a published maximum lies outside its group, or its key is not visible.
     error MaximumOutside(uint256 index);
     /// Thrown when two maxima of a group are published and nothing is transformed.

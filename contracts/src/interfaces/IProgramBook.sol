@@ -87,6 +87,8 @@ interface IProgramBook {
     error NoSuchTensor(uint256 site, uint32 tensor);
     /// Thrown when an op has no dispute: an encoder's, or one that the tensor spec does not have.
     error NoDisputeFor(uint256 site, uint32 op);
+    /// Thrown when a program ends in an op that puts out nothing a job can ask for.
+    error NoAnswer(uint32 op);
 
     /// Checks a program and keeps it. Anyone.
     /// @param modelRoot the model

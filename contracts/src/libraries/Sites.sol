@@ -55,6 +55,7 @@ library Sites {
     uint32 internal constant OUT = 11;
     uint32 internal constant SAMPLE = 12;
     uint32 internal constant ACT = 13;
+    uint32 internal constant POS_EMBED = 14;
 
     /// Site `i` of `count`.
     function load(address where, uint256 count, uint256 i) internal view returns (Site memory s) {

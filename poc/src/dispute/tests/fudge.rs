@@ -31,6 +31,8 @@ pub(super) enum Lie {
     UnitNone(KvSide),
     /// A part of a linear's sum.
     LinearPart,
+    /// The same: numbers that their sum's 64 bits do not hold.
+    LinearOverflow,
     /// A group's absmax: too large.
     AbsUp,
     /// ... too small.
@@ -168,6 +170,7 @@ impl<R: Regenerate> Defend for Fudge<R> {
                 self.keys = Some(a.clone());
             }
             (Answer::KeyPart(shares), Ask::KeyPart { part, .. }) => self.key_part(part, shares),
+            (Answer::Sum(parts), _) if self.lie == Lie::LinearOverflow => parts.fill(i64::MAX),
             (Answer::Sum(parts), _) if self.lie == Lie::LinearPart => *parts.last_mut().unwrap() += 1,
             (Answer::Group(g), Ask::Group { pos, site, .. }) => {
                 let (_, SiteRow::Acts(row)) = self.player.input(pos, site, 0).unwrap() else {

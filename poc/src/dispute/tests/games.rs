@@ -1,5 +1,5 @@
-//! `vectors/games.json`: whole games as the chain sees them, every move as bytes, written by this engine and played
-//! again by the contract (`contracts/test/Games.t.sol`).
+//! `vectors/games.json` and `row_games.json`: whole games as the chain sees them, every move as bytes, written by this engine and played
+//! again by the contract (`contracts/test/Games.t.sol`, `RowGames.t.sol`).
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use super::{
     inner::SiteRow,
     model_games,
     msg::KvSide,
+    row_games,
     shapes::faulty,
     *,
 };
@@ -287,8 +288,13 @@ fn games() -> Value {
     let (broken, about) = model_games::games(models.len());
     games.extend(about);
     let programs: Vec<Value> = models.iter().chain(&broken).map(program).collect();
+    file("Games", programs, games)
+}
+
+/// A file of games, which `contracts/test/TEST.t.sol` plays again.
+fn file(test: &str, programs: Vec<Value>, games: Vec<Value>) -> Value {
     json!({
-        "about": "written by poc/src/dispute/tests/games.rs, played again by contracts/test/Games.t.sol",
+        "about": format!("written by poc/src/dispute/tests/games.rs, played again by contracts/test/{test}.t.sol"),
         "chainId": 31_337,
         "hub": hex(Address::repeat_byte(0x0b)),
         "jobId": 7,
@@ -298,13 +304,26 @@ fn games() -> Value {
     })
 }
 
-#[test]
-fn committed_games_are_what_is_played() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../vectors/games.json");
-    let text = serde_json::to_string_pretty(&games()).unwrap() + "\n";
+/// Compares a file with what is played, or writes it.
+fn committed(name: &str, games: &Value) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../vectors/{name}.json"));
+    let text = serde_json::to_string_pretty(games).unwrap() + "\n";
     if std::env::var_os("BITAI_WRITE_VECTORS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     let committed = std::fs::read_to_string(&path).unwrap();
     assert!(committed == text, "run with BITAI_WRITE_VECTORS=1 and commit");
+}
+
+#[test]
+fn committed_games_are_what_is_played() {
+    committed("games", &games());
+}
+
+#[test]
+fn committed_games_about_elements_are_what_is_played() {
+    let models = [Model::new(2), Model::second(2)];
+    let games = row_games::games(&models[0], &models[1]);
+    let programs = models.iter().map(program).collect();
+    committed("row_games", &file("RowGames", programs, games));
 }

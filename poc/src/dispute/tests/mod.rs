@@ -10,6 +10,7 @@ mod model;
 mod model_games;
 mod parallel;
 mod restart;
+mod row_games;
 mod rows;
 mod setup;
 mod shapes;

@@ -36,7 +36,7 @@ fn convicts(model: &Model, by: &'static str) {
 pub(super) fn weight(model: &Model, layer: Option<u32>, name: &str, i: usize) -> Weight {
     let site = model.sites(layer, name)[i];
     match model.program.sites[site as usize].op {
-        Op::Linear { weight, .. } | Op::Embed { weight, .. } => weight,
+        Op::Linear { weight, .. } | Op::Embed { weight, .. } | Op::PosEmbed { weight, .. } => weight,
         _ => panic!("no weight"),
     }
 }
@@ -64,6 +64,10 @@ fn convicts_a_claim_on_weights_or_multipliers_out_of_range() {
         set(&mut model, id, last - 70, 0x80);
         convicts(&model, bounds);
     }
+    let mut model = Model::second(1);
+    let id = weight(&model, None, "pos_embed", 0).q;
+    set(&mut model, id, 7, 0x80);
+    convicts(&model, bounds);
     for m in [0, 16, 255] {
         let mut model = Model::new(1);
         let id = weight(&model, None, "embed", 0).mult.unwrap();
