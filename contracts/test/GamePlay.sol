@@ -4,10 +4,11 @@ pragma solidity ^0.8.37;
 
 import {ClaimState, Game, GameState} from "../src/interfaces/IPocVerifier.sol";
 import {JobStatus, SlotState} from "../src/interfaces/IWorkerHub.sol";
+import {AccusationGas} from "./AccusationGas.sol";
 import {GameBase, Recorded} from "./GameBase.sol";
 
 /// Plays recorded games.
-abstract contract GamePlay is GameBase {
+abstract contract GamePlay is GameBase, AccusationGas {
     /// Plays game `i`: it ends as the Rust engine's did.
     function _game(uint256 i) internal {
         _keepFor(i);
@@ -16,7 +17,10 @@ abstract contract GamePlay is GameBase {
         bytes32 claim = _open(g, jobId, neuron, challenger);
         uint256 bond = poc.bond(g.spec.modelRoot);
         uint256 before = challenger.balance;
-        _play(g, claim, neuron, challenger, 0, g.moves.length);
+        uint256 last = g.moves.length - 1;
+        _play(g, claim, neuron, challenger, 0, last);
+        if (_is(g, last, "accuse")) _accuse(g, claim, i);
+        else _play(g, claim, neuron, challenger, last, last + 1);
         Game memory after_ = _gameOf(claim, challenger);
         if (g.guilty) {
             assertEq(uint256(poc.claimOf(claim).state), uint256(ClaimState.Convicted), g.name);
@@ -34,5 +38,25 @@ abstract contract GamePlay is GameBase {
         _pastDeadline(jobId);
         hub.finalise(jobId);
         _status(jobId, g.guilty ? JobStatus.Refunded : JobStatus.Settled);
+    }
+
+    /// The snapshot that keeps what accusations cost on the chain.
+    function _snapshot() internal pure virtual returns (string memory) {
+        return "Accusations";
+    }
+
+    /// The last move of game `i`; a snapshot keeps what it costs.
+    function _accuse(Recorded memory g, bytes32 claim, uint256 i) private {
+        // A game may begin with it.
+        _here[g.claim] = claim;
+        bytes memory move = _move(g, g.moves.length - 1);
+        _startMeter();
+        vm.prank(challenger);
+        poc.accuse(claim, move, g.spec.inputIds);
+        uint256 used = _measured();
+        vm.prank(challenger);
+        poc.accuse(claim, move, g.spec.inputIds);
+        string memory number = string.concat(i < 10 ? "0" : "", vm.toString(i), " ");
+        vm.snapshotValue(_snapshot(), string.concat(number, g.name), _chainGas(used));
     }
 }

@@ -13,6 +13,10 @@ contract RowGamesTest is GamePlay {
         return "../vectors/row_games.json";
     }
 
+    function _snapshot() internal pure override returns (string memory) {
+        return "RowAccusations";
+    }
+
     function test_EveryRecordedGameIsHere() public view {
         assertTrue(vm.keyExistsJson(json, string.concat(".games[", vm.toString(GAMES - 1), "]")), "last");
         assertTrue(!vm.keyExistsJson(json, string.concat(".games[", vm.toString(GAMES), "]")), "one more");
