@@ -32,7 +32,7 @@ enum Turn {
 contract PocVerifier is Leaves {
     using Wire for Reader;
 
-    /// The tensor spec that the steps follow.
+    /// @inheritdoc IPocVerifier
     uint32 public constant SPEC = 0;
     /// Why a game ended without an accusation: silence, or an answer that contradicts what is public.
     uint8 public constant SILENCE = 255;

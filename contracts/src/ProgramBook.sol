@@ -62,6 +62,7 @@ contract ProgramBook is IProgramBook {
             records.length % Sites.RECORD == 0 && count != 0 && count <= SITES_MAX, BadRecords(records.length)
         );
         require(dims.layers != 0 && dims.layers <= LAYERS_MAX, ProgramTooLarge(dims.layers, 0));
+        _checkDims(dims);
 
         Walk memory w;
         w.kept = new bytes(count * Sites.KEPT);
@@ -75,6 +76,7 @@ contract ProgramBook is IProgramBook {
         _closeUnit(w, count);
         if (!w.over) w.epilogue = count;
         require(w.last == dims.layers - 1, BadLayer(count, w.last));
+        // Without it nothing could be asked for, nor judged.
         uint32 end = Sites.word(records[(count - 1) * Sites.RECORD:], 0);
         require(end == Sites.SAMPLE, NoAnswer(end));
         bytes32 got = _root(w.leaves, branches);
@@ -95,6 +97,14 @@ contract ProgramBook is IProgramBook {
             epilogue: _u32(w.epilogue)
         });
         emit ProgramKept(modelRoot, _u32(count));
+    }
+
+    /// V1, with fewer layers: what steps and moves are made for.
+    function _checkDims(Dims calldata d) private pure {
+        bool good = d.dModel != 0 && d.dModel <= 32_768 && d.vocab != 0 && d.vocab <= 1 << 20
+            && d.context != 0 && d.context <= 131_072;
+        good = good && d.kvHeads != 0 && d.kvHeads <= 32_768 && d.headDim != 0 && d.headDim <= 1_024;
+        require(good && d.stride != 0, BadDims());
     }
 
     /// Copies one site, hashes its leaf and derives what it puts out.
@@ -167,12 +177,18 @@ contract ProgramBook is IProgramBook {
         returns (uint256)
     {
         uint32 op = Sites.word(r, 0);
-        if (op == Sites.EMBED || op == Sites.POS_EMBED) return _acts(dims.dModel);
+        if (op == Sites.EMBED || op == Sites.POS_EMBED) {
+            _reads(r, i, 2);
+            return _acts(dims.dModel);
+        }
         if (op == Sites.RMS_NORM || op == Sites.LAYER_NORM || op == Sites.ROPE) {
+            _reads(r, i, 1);
+            // The bias is the last of a site's tensors.
+            require(op != Sites.LAYER_NORM || Sites.word(r, 9) != Sites.NONE, NoSuchTensor(i, Sites.NONE));
             uint256 group = Sites.word(r, op == Sites.ROPE ? 10 : 13);
             uint256 cols = _inputActs(w, r, i, 0);
             require(group != 0 && group <= WIDTH_MAX && cols % group == 0, BadShape(i));
-            // Pairs are two elements, and stand in one of two ways.
+            // V9: pairs, of neighbours or of halves.
             require(op != Sites.ROPE || (group % 2 == 0 && Sites.word(r, 11) < 2), BadShape(i));
             return _acts(cols);
         }
@@ -208,6 +224,7 @@ contract ProgramBook is IProgramBook {
                     && heads % dims.kvHeads == 0 && Sites.word(r, 12) == dims.headDim,
                 BadShape(i)
             );
+            // V11.
             require(Sites.word(r, 15) == 15 || Sites.word(r, 15) == 23, BadShape(i));
             // An encoder's attention: its trace has another order.
             require(Sites.word(r, 17) == 1, NoDisputeFor(i, op));
@@ -236,11 +253,21 @@ contract ProgramBook is IProgramBook {
         uint256 n = Sites.word(r, 10);
         uint256 k = Sites.word(r, 11);
         uint256 segments = Sites.word(r, 12);
+        _reads(r, i, 2);
+        // V7.
+        require(k <= 65_536 && n <= 1 << 20, BadShape(i));
         require(x >> 248 == Sites.KIND_QUANT && n != 0 && (x >> 208) & 0xffffffff == k, BadShape(i));
         require(segments == 1 || segments == 2 || segments == 4 || segments == 8, BadShape(i));
         require(((x >> 176) & 0xffffffff) * segments == k, BadShape(i));
         require(Sites.word(r, 8) == Sites.NONE || (k / segments) % 32 == 0, BadShape(i));
         return _acts(n);
+    }
+
+    /// Refuses a site that does not name the first `n` tensors that its op reads.
+    function _reads(bytes memory r, uint256 i, uint256 n) private pure {
+        for (uint256 t = 6; t < 6 + n; ++t) {
+            require(Sites.word(r, t) != Sites.NONE, NoSuchTensor(i, Sites.NONE));
+        }
     }
 
     /// Refuses an input that is not int8 heads with a scale each.

@@ -132,6 +132,14 @@ abstract contract GameBase is Base, Precompiles {
         });
     }
 
+    /// The same with a model that the hub would not let anybody offer while it has a verifier.
+    function _claimedUndisputable(Recorded memory g) internal returns (uint256 jobId, address neuron) {
+        bytes memory code = address(poc).code;
+        vm.etch(address(poc), "");
+        (jobId, neuron) = _claimed(g);
+        vm.etch(address(poc), code);
+    }
+
     /// Registers the game's model, and has neuron 0 reveal the recorded answer to the recorded job.
     function _claimed(Recorded memory g) internal returns (uint256 jobId, address neuron) {
         uint32 spec = g.spec.specVersion;

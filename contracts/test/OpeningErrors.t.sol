@@ -203,7 +203,7 @@ contract OpeningErrorsTest is GameStage {
         _keepFor(SUM_GAME);
         g = _recorded(SUM_GAME);
         g.spec.specVersion = 1;
-        (jobId, neuron) = _claimed(g);
+        (jobId, neuron) = _claimedUndisputable(g);
         uint256 bond = poc.bond(g.spec.modelRoot);
         vm.expectRevert(abi.encodeWithSelector(IPocVerifier.OtherSpec.selector, 1));
         vm.prank(challenger);

@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {Branches, Dims, IProgramBook, Model} from "../src/interfaces/IProgramBook.sol";
+import {IWorkerHub} from "../src/interfaces/IWorkerHub.sol";
 import {GameBase} from "./GameBase.sol";
 
 contract ProgramBookTest is GameBase {
@@ -93,14 +94,6 @@ contract ProgramBookTest is GameBase {
         _refuse(IProgramBook.NoDisputeFor.selector, _with(12, 17, 0));
     }
 
-    function test_rejects_programs_that_answer_no_job() public {
-        bytes memory mute = new bytes(records.length - 104);
-        for (uint256 i = 0; i < mute.length; ++i) {
-            mute[i] = records[i];
-        }
-        _refuse(IProgramBook.NoAnswer.selector, mute);
-    }
-
     function test_rejects_parameters_that_no_step_takes() public {
         uint32 sites = uint32(records.length / 104);
         for (uint32 i = 0; i < sites; ++i) {
@@ -111,5 +104,96 @@ contract ProgramBookTest is GameBase {
             if (op == 8) _refuse(IProgramBook.BadShape.selector, _with(i, 15, 16));
             if (op == 2) _refuse(IProgramBook.BadShape.selector, _with(i, 13, 32_769));
         }
+    }
+
+    function test_rejects_numbers_outside_of_the_tensor_spec() public {
+        Dims memory sound = dims;
+        dims.dModel = 32_769;
+        _refuse(IProgramBook.BadDims.selector, records);
+        dims = sound;
+        dims.vocab = (1 << 20) + 1;
+        _refuse(IProgramBook.BadDims.selector, records);
+        dims = sound;
+        dims.context = 0;
+        _refuse(IProgramBook.BadDims.selector, records);
+        dims = sound;
+        dims.headDim = 1_025;
+        _refuse(IProgramBook.BadDims.selector, records);
+        dims = sound;
+        dims.kvHeads = 0;
+        _refuse(IProgramBook.BadDims.selector, records);
+        dims = sound;
+        dims.stride = 0;
+        _refuse(IProgramBook.BadDims.selector, records);
+    }
+
+    function test_rejects_sites_that_no_step_executes() public {
+        uint32 none = type(uint32).max;
+        // The table, the first norm's gains, a linear's scales: not named.
+        _refuse(IProgramBook.NoSuchTensor.selector, _with(0, 6, none));
+        _refuse(IProgramBook.NoSuchTensor.selector, _with(1, 6, none));
+        _refuse(IProgramBook.NoSuchTensor.selector, _with(3, 7, none));
+        // An attention of other weights than 15 or 23 bits, a rotation of no style, an activation that there is not.
+        _refuse(IProgramBook.BadShape.selector, _with(12, 15, 16));
+        _refuse(IProgramBook.BadShape.selector, _with(6, 11, 2));
+        _refuse(IProgramBook.BadShape.selector, _with(20, 10, 3));
+        // A norm by the mean reads a bias, too.
+        _refuse(IProgramBook.NoSuchTensor.selector, _with(1, 0, 3));
+        // A linear with more columns than any.
+        _refuse(IProgramBook.BadShape.selector, _with(3, 10, (1 << 20) + 1));
+    }
+
+    function test_rejects_a_program_that_samples_nothing() public {
+        bytes memory cut = new bytes(records.length - 104);
+        for (uint256 i = 0; i < cut.length; ++i) {
+            cut[i] = records[i];
+        }
+        _refuse(IProgramBook.NoAnswer.selector, cut);
+    }
+
+    // --- the hub -------------------------------------------------------------------------------
+
+    function _offer(uint32 spec, uint32 vocab, uint32 context, uint32 words) private returns (bytes32 id) {
+        id = registry.register{value: 1 ether}(root, spec, vocab, context, words, "u", 0);
+        vm.deal(_neuron(0), 100 ether);
+        vm.prank(_neuron(0));
+        hub.stake{value: 20 ether}();
+    }
+
+    function _refuseOffer(bytes32 id) private {
+        vm.expectRevert(abi.encodeWithSelector(IWorkerHub.NoProgram.selector, id, root));
+        vm.prank(_neuron(0));
+        hub.serve(id, 0, 0, 0, type(uint96).max);
+    }
+
+    function _offers(bytes32 id) private {
+        vm.prank(_neuron(0));
+        hub.serve(id, 0, 0, 0, type(uint96).max);
+        assertEq(hub.offers(id).length, 1, "on the list");
+    }
+
+    function test_rejects_offers_of_a_model_whose_program_is_not_in_the_book() public {
+        bytes32 id = _offer(0, dims.vocab, dims.context, 0);
+        _refuseOffer(id);
+        book.keep(root, dims, branches, records);
+        _offers(id);
+    }
+
+    function test_rejects_offers_of_a_model_registered_with_other_numbers_than_its_program() public {
+        book.keep(root, dims, branches, records);
+        _refuseOffer(_offer(0, dims.vocab + 1, dims.context, 0));
+        _refuseOffer(_offer(0, dims.vocab, dims.context + 1, 0));
+        _refuseOffer(_offer(1, dims.vocab, dims.context, 0));
+        _offers(_offer(0, dims.vocab, dims.context - 1, 0));
+    }
+
+    function test_AnEncoderIsOfferedWithoutAProgramWhileItHasNoDispute() public {
+        _offers(_offer(0, dims.vocab, dims.context, 384));
+    }
+
+    function test_AHubWithoutAVerifierTakesEveryModel() public {
+        bytes32 id = _offer(0, dims.vocab, dims.context, 0);
+        vm.etch(address(poc), "");
+        _offers(id);
     }
 }

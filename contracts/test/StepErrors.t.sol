@@ -169,7 +169,7 @@ contract StepErrorsTest is GameStage {
     function test_rejects_jobs_on_programs_that_are_not_in_the_book() public {
         _keep(1);
         g = _recorded(ROW_GAME);
-        (jobId, neuron) = _claimed(g);
+        (jobId, neuron) = _claimedUndisputable(g);
         JobFields memory fields = _fields(g);
         vm.expectPartialRevert(IPocVerifier.UnknownProgram.selector);
         poc.open(jobId, neuron, fields, g.outputs);
@@ -180,7 +180,7 @@ contract StepErrorsTest is GameStage {
         g = _recorded(SUM_GAME);
         // Registered with a larger vocabulary than the program has.
         g.spec.vocab += 1;
-        (jobId, neuron) = _claimed(g);
+        (jobId, neuron) = _claimedUndisputable(g);
         JobFields memory fields = _fields(g);
         vm.expectPartialRevert(IPocVerifier.UnfitJob.selector);
         poc.open(jobId, neuron, fields, g.outputs);

@@ -3,7 +3,9 @@
 pragma solidity ^0.8.37;
 
 import {IWorkerHub, Neuron, Offer, Params} from "../interfaces/IWorkerHub.sol";
-import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
+import {IModelRegistry, Model} from "../interfaces/IModelRegistry.sol";
+import {IPocVerifier} from "../interfaces/IPocVerifier.sol";
+import {Model as Program} from "../interfaces/IProgramBook.sol";
 import {Beacon} from "../libraries/Beacon.sol";
 import {Ledger} from "./Ledger.sol";
 
@@ -80,6 +82,7 @@ abstract contract Neurons is Ledger {
         uint96 collateralMax
     ) external guarded {
         require(REGISTRY.active(modelId), ModelInactive(modelId));
+        _requireProgram(modelId);
         uint96 staked = _neurons[msg.sender].stake;
         require(staked >= MIN_STAKE, StakeTooSmall(staked, MIN_STAKE));
         require(collateralMax >= MIN_COLLATERAL, CollateralTooSmall(collateralMax, MIN_COLLATERAL));
@@ -229,6 +232,18 @@ abstract contract Neurons is Ledger {
     function _payout(address who) internal view returns (address) {
         address payout = _neurons[who].payout;
         return payout == address(0) ? who : payout;
+    }
+
+    /// Refuses offers of a model whose jobs nobody could dispute; without an offer it has no paid job. Where the verifier is
+    /// no contract there are no disputes, and what embeds has none yet.
+    function _requireProgram(bytes32 modelId) private view {
+        if (VERIFIER.code.length == 0) return;
+        Model memory m = REGISTRY.model(modelId);
+        if (m.words != 0) return;
+        IPocVerifier verifier = IPocVerifier(VERIFIER);
+        Program memory p = verifier.BOOK().model(m.modelRoot);
+        bool fits = p.sites != address(0) && p.vocab == m.vocab && p.context >= m.context;
+        require(fits && m.specVersion == verifier.SPEC(), NoProgram(modelId, m.modelRoot));
     }
 
     /// Whether the neuron can be drawn: price, stake and free collateral suit, and have since before the draw

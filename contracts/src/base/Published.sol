@@ -33,7 +33,7 @@ abstract contract Published is IPocVerifier {
     using Sites for Site;
     using Wire for Reader;
 
-    /// Programs that disputes are about.
+    /// @inheritdoc IPocVerifier
     IProgramBook public immutable BOOK;
 
     bytes16 internal constant ASK_TAG = "bitai/ask/v0";

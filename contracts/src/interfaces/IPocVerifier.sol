@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IProgramBook} from "./IProgramBook.sol";
+
 /// The fields of a job's hash that the hub does not keep.
 struct JobFields {
     /// Root of the model's pack.
@@ -285,6 +287,10 @@ interface IPocVerifier {
     /// Sets the price of an inscribed byte. Only the governor, never above the maximum.
     function setBytePrice(uint96 weiPerByte) external;
 
+    /// Programs that disputes are about.
+    function BOOK() external view returns (IProgramBook);
+    /// The tensor spec that the steps follow.
+    function SPEC() external view returns (uint32);
     /// Wei that a game about a job of this model takes.
     function bond(bytes32 modelRoot) external view returns (uint256);
     /// A claim.

@@ -73,6 +73,8 @@ interface IProgramBook {
     error BadRecords(uint256 length);
     /// Thrown when program and branches do not give the model root.
     error WrongModelRoot(bytes32 got, bytes32 expected);
+    /// Thrown when a number of the program is outside of what the tensor spec takes (rule V1).
+    error BadDims();
     /// Thrown when the program has more layers or a unit more sites than a dispute goes through.
     error ProgramTooLarge(uint256 layers, uint256 unitSites);
     /// Thrown when a site reads a later site, or none where it must read one.

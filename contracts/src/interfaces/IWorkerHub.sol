@@ -283,6 +283,9 @@ interface IWorkerHub {
     error NothingToClaim(address to);
     /// Thrown when the receiver refuses coins that it asked for.
     error TransferRefused(address to, uint256 amount);
+    /// Thrown when a model that generates is offered and nobody could dispute its jobs: its program is not in the verifier's
+    /// book, has another vocabulary or less context than was registered, or follows another spec than the verifier.
+    error NoProgram(bytes32 modelId, bytes32 modelRoot);
     /// Thrown when a job or an offer names a model that takes no new jobs.
     error ModelInactive(bytes32 modelId);
     /// Thrown when the job has no input ids.
