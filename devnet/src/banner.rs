@@ -28,6 +28,7 @@ pub async fn print(devnet: &Devnet, program: &str) -> Result<(), Failure> {
     );
     println!("registry    {}", devnet.contracts.registry);
     println!("hub         {}", devnet.contracts.hub);
+    println!("verifier    {}", devnet.contracts.verifier);
     for model in &devnet.models {
         println!("model       {} {:#x}", model.name, model.model_root);
     }

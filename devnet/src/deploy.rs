@@ -1,33 +1,66 @@
 //! Contracts and model of a devnet: deployed once, found again after a restart.
 
-use alloy_primitives::{Address, TxKind, U256, Uint};
-use bitai_contracts::{Params, hub_init_code, registry_init_code};
+use std::time::Duration;
+
+use alloy_primitives::{Address, Bytes, TxKind, U256, Uint};
+use bitai_contracts::{
+    PROGRAM_BOOK_BYTECODE, Params, VerifierSettings, hub_init_code, registry_init_code, verifier_init_code,
+};
 use bitai_miner::{
     Failure,
-    chain::{Hub, Node, Sender, registry, send::Call},
-    models::Listed,
+    chain::{Hub, Node, Refusal, Sender, Verifier, registry, send::Call},
+    dispute::opened,
+    models::{self, Listed},
 };
 
 use crate::accounts::coin;
 
 /// Longest wait for a devnet transaction.
-const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Wei that the devnet's inscriber takes for a satoshi.
+const WEI_PER_SAT: u64 = 10_000_000_000;
+
+/// How long disputes may take on a devnet. Fixed when its contracts are deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Heights for opening disputes after a reveal; every job waits for them.
+    pub challenge_window: u64,
+    /// Heights on each side's clock in a dispute.
+    pub clock: u32,
+}
+
+impl Default for Rules {
+    /// A window short enough to wait for, a clock long enough for a slow machine.
+    fn default() -> Self {
+        Self {
+            challenge_window: 2,
+            clock: 60,
+        }
+    }
+}
 
 /// Where the contracts are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Contracts {
     /// ModelRegistry.
     pub registry: Address,
+    /// ProgramBook.
+    pub book: Address,
+    /// PocVerifier.
+    pub verifier: Address,
     /// WorkerHub.
     pub hub: Address,
 }
 
 impl Contracts {
-    /// Addresses follow from the deployer and its first two nonces.
+    /// Addresses follow from the deployer and its first nonces. Hub and verifier name each other, so that of the one
+    /// that comes last has to be known before.
     pub fn of(deployer: Address) -> Self {
         Self {
             registry: deployer.create(0),
-            hub: deployer.create(1),
+            book: deployer.create(1),
+            verifier: deployer.create(2),
+            hub: deployer.create(3),
         }
     }
 }
@@ -38,13 +71,13 @@ fn bond() -> U256 {
 }
 
 /// The hub's numbers on a devnet: windows long enough for a slow machine, a challenge window short enough to wait for.
-fn params() -> Params {
+fn params(rules: Rules, verifier: Address) -> Params {
     let wei = |w: U256| Uint::saturating_from(w);
     Params {
         commitWindow: 1_200,
         revealWindow: 1_200,
-        challengeWindow: 2,
-        quarrelWindow: 2,
+        challengeWindow: rules.challenge_window,
+        quarrelWindow: rules.challenge_window,
         assignWindow: 1_200,
         unstakeDelay: 10,
         minStake: wei(coin() * U256::from(100)),
@@ -52,7 +85,7 @@ fn params() -> Params {
         timeoutSlashBps: 1_000,
         protocolFeeBps: 500,
         treasury: Address::ZERO,
-        verifier: Address::ZERO,
+        verifier,
     }
 }
 
@@ -69,39 +102,102 @@ async fn has_code(node: &Node, at: Address) -> Result<bool, Failure> {
         .is_empty())
 }
 
-/// Deploys what is not there yet.
-pub async fn contracts(deployer: &Sender) -> Result<Contracts, Failure> {
-    let at = Contracts::of(deployer.address());
+/// Contracts that this version did not deploy.
+fn other_version(what: &str) -> Failure {
+    Failure::Transaction {
+        what: what.to_owned(),
+        why:
+            "the contracts on this chain are another version's. Start with another --data-dir, or remove the \
+              folder `devnet` in this one"
+                .into(),
+    }
+}
+
+/// Deploys what is not there yet. Refuses a chain whose contracts are another version's.
+pub async fn contracts(deployer: &Sender, rules: Rules) -> Result<Contracts, Failure> {
+    let me = deployer.address();
+    let at = Contracts::of(me);
     let node = deployer.node();
-    if !has_code(node, at.registry).await? {
-        let data = registry_init_code(bond(), 10);
+    let per_sat = |sats: u64| WEI_PER_SAT / 4 * sats;
+    let verifier = VerifierSettings {
+        hub: at.hub,
+        book: at.book,
+        clock: rules.clock,
+        governor: me,
+        wei_per_byte: per_sat(1),
+        wei_per_byte_max: per_sat(1_000),
+    };
+    let parts: [(&str, Address, Bytes); 4] = [
+        (
+            "deploying ModelRegistry",
+            at.registry,
+            registry_init_code(bond(), 10),
+        ),
+        ("deploying ProgramBook", at.book, PROGRAM_BOOK_BYTECODE.clone()),
+        (
+            "deploying PocVerifier",
+            at.verifier,
+            verifier_init_code(&verifier),
+        ),
+        (
+            "deploying WorkerHub",
+            at.hub,
+            hub_init_code(at.registry, params(rules, at.verifier)),
+        ),
+    ];
+    for (nonce, (what, address, data)) in (0u64..).zip(parts) {
+        if has_code(node, address).await? {
+            continue;
+        }
+        let next = node
+            .nonce(me, "latest")
+            .await
+            .map_err(|e| e.into_failure("eth_getTransactionCount"))?;
+        if next != nonce {
+            return Err(other_version(what));
+        }
         let create = Call {
             to: TxKind::Create,
             data,
             value: U256::ZERO,
         };
-        deployer
-            .execute(&create, "deploying ModelRegistry", TIMEOUT)
-            .await?;
-    }
-    if !has_code(node, at.hub).await? {
-        let data = hub_init_code(at.registry, params());
-        let create = Call {
-            to: TxKind::Create,
-            data,
-            value: U256::ZERO,
-        };
-        deployer.execute(&create, "deploying WorkerHub", TIMEOUT).await?;
-    }
-    for (what, flag, address) in [
-        ("WorkerHub", "hub", at.hub),
-        ("ModelRegistry", "registry", at.registry),
-    ] {
+        deployer.execute(&create, what, TIMEOUT).await?;
         if !has_code(node, address).await? {
-            return Err(Failure::NoContract { what, address, flag });
+            return Err(other_version(what));
         }
     }
     Ok(at)
+}
+
+/// Puts a model's program into the book of programs, unless it is there or has no disputes (an encoder's).
+pub async fn keep(
+    deployer: &Sender,
+    hub: &Hub,
+    data: &bitai_miner::datadir::DataDir,
+    model: &Listed,
+) -> Result<(), Failure> {
+    if model.shape.embeds() {
+        return Ok(());
+    }
+    let what = "putting the program into the book";
+    // A hub of another version names no verifier, or what is there is none.
+    let verifier = match Verifier::of(hub).await {
+        Ok(Some(verifier)) => verifier,
+        Ok(None) => return Err(other_version(what)),
+        Err(Refusal::Said { .. }) => return Err(other_version(what)),
+        Err(e) => return Err(e.into_failure(what)),
+    };
+    if verifier
+        .knows(model.model_root)
+        .await
+        .map_err(|e| e.into_failure(what))?
+    {
+        return Ok(());
+    }
+    let (_, pack) = models::open_root(data, &model.model_root)?;
+    let call = verifier.keep(model.model_root, &pack.program(), &opened(&pack)?.branches())?;
+    deployer.execute(&call, what, TIMEOUT).await?;
+    Ok(())
 }
 
 /// Registers a model unless the registry has it.
@@ -119,13 +215,9 @@ pub async fn register(deployer: &Sender, hub: &Hub, at: Address, model: &Listed)
     let sent = deployer.execute(&call, "registering the model", TIMEOUT).await;
     sent.map_err(|e| match e {
         // Whatever today's registry refuses has a name; contracts of another version revert without one.
-        Failure::Transaction { what, why } if why.ends_with("execution reverted") => Failure::Transaction {
-            what,
-            why: format!(
-                "{why} without a reason: the contracts on this chain are another version's. Start with another \
-                 --data-dir, or remove the folder `devnet` in this one"
-            ),
-        },
+        Failure::Transaction { why, .. } if why.ends_with("execution reverted") => {
+            other_version("registering the model")
+        }
         other => other,
     })?;
     Ok(())

@@ -29,7 +29,7 @@ use bitai_node::{
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use accounts::Account;
-use deploy::Contracts;
+use deploy::{Contracts, Rules};
 
 /// Password of the devnet's keystores; the keys are published anyway.
 const PASSWORD: &str = "devnet";
@@ -51,6 +51,8 @@ pub struct Options {
     pub device: config::Device,
     /// Longest time between two regtest blocks, in milliseconds; `None` = the node's default, 0 = no blocks.
     pub block_interval_ms: Option<u64>,
+    /// How long disputes may take; counts where the contracts are not deployed yet.
+    pub rules: Rules,
 }
 
 struct Working {
@@ -162,7 +164,7 @@ impl Devnet {
         };
         let rpc = Arc::new(Rpc::connect(&chain).await?);
         let deployer = Sender::new(rpc, Account::named("deployer").signer);
-        let contracts = deploy::contracts(&deployer).await?;
+        let contracts = deploy::contracts(&deployer, options.rules).await?;
         let chain = Chain {
             hub: Some(contracts.hub),
             registry: Some(contracts.registry),
@@ -171,6 +173,7 @@ impl Devnet {
         let hub = Hub::connect(&chain).await?;
         for model in &models {
             deploy::register(&deployer, &hub, contracts.registry, model).await?;
+            deploy::keep(&deployer, &hub, &options.data, model).await?;
         }
         let mut devnet = Self {
             node,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bitai_devnet::{Devnet, Options, banner, once};
+use bitai_devnet::{Devnet, Options, banner, deploy::Rules, once};
 use bitai_miner::{
     Failure,
     cli::{DeviceArgs, SamplingArgs},
@@ -55,6 +55,12 @@ struct Cli {
     /// Most milliseconds between two Bitcoin blocks; 0 = make none
     #[arg(long, value_name = "MS")]
     block_interval_ms: Option<u64>,
+    /// Heights for opening disputes after a reveal (fixed when the devnet is first started)
+    #[arg(long, value_name = "HEIGHTS", default_value_t = Rules::default().challenge_window)]
+    challenge_window: u64,
+    /// Heights on each side's clock in a dispute (fixed when the devnet is first started)
+    #[arg(long, value_name = "HEIGHTS", default_value_t = Rules::default().clock)]
+    clock: u32,
     /// How the banner calls the miner
     #[arg(long, hide = true, default_value = "bitai-miner")]
     program: String,
@@ -107,6 +113,10 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         sources: cli.gguf.iter().chain(&cli.encoder).cloned().collect(),
         neuron: !cli.no_neuron,
         block_interval_ms: cli.block_interval_ms,
+        rules: Rules {
+            challenge_window: cli.challenge_window,
+            clock: cli.clock,
+        },
     };
     let spinner = bitai_miner::progress::spinner("starting the devnet");
     let started = tokio::select! {

@@ -13,16 +13,7 @@ use bitai_node::{
     bitcoin::{Backend, embedded::EmbeddedRegtest},
     inscriber::keys::Keys,
 };
-use common::{job, options, post, settled, until};
-
-/// Gives `to` every block of `from` above the height that both share.
-fn copy_blocks(from: &dyn Backend, to: &dyn Backend, above: u64) {
-    let tip = from.tip().unwrap().height;
-    for height in above + 1..=tip {
-        let hash = from.hash_at(height).unwrap().unwrap();
-        to.submit_block(&from.block(&hash).unwrap().unwrap()).unwrap();
-    }
-}
+use common::{copy_blocks, job, options, post, settled, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_a_reorg_removed_is_made_again_and_paid_once() {
@@ -36,10 +27,7 @@ async fn a_commit_that_a_reorg_removed_is_made_again_and_paid_once() {
     let job_id = post(&devnet, &job(&devnet, 9, 24)).await;
     let other = EmbeddedRegtest::open(&dir.path().join("fork")).unwrap();
     let fork_height = main.tip().unwrap().height;
-    for height in 1..=fork_height {
-        let hash = main.hash_at(height).unwrap().unwrap();
-        other.submit_block(&main.block(&hash).unwrap().unwrap()).unwrap();
-    }
+    copy_blocks(main.as_ref(), &other, 0, fork_height);
 
     until("the neuron has committed", || async {
         let slot = devnet.hub.slot(job_id, me).await.unwrap();
@@ -58,7 +46,7 @@ async fn a_commit_that_a_reorg_removed_is_made_again_and_paid_once() {
     until("the other branch is the longer one", || async {
         let ahead = main.tip().unwrap().height + 3 - other.tip().unwrap().height;
         other.generate(u32::try_from(ahead).unwrap(), &nobody).unwrap();
-        copy_blocks(&other, main.as_ref(), fork_height);
+        copy_blocks(&other, main.as_ref(), fork_height, u64::MAX);
         let at = fork_height + 1;
         main.hash_at(at).unwrap() == other.hash_at(at).unwrap()
     })

@@ -14,7 +14,7 @@ pub struct Cli {
     /// Where models, keys and the journal live [default: the user's data directory + /bitai]
     #[arg(long, global = true, env = "BITAI_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// What to log, as in RUST_LOG (`info`, `bitai_miner=debug`) [default: warn; `run`: info]
+    /// What to log, as in RUST_LOG (`info`, `bitai_miner=debug`) [default: warn; `run`, `validate`: info]
     #[arg(long, global = true, env = "BITAI_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// Log as JSON lines
@@ -40,6 +40,8 @@ pub enum Command {
     Wallet(WalletCommand),
     /// Mine: answer jobs until interrupted
     Run(RunArgs),
+    /// Doubt others: re-check what is revealed, and dispute what was not computed as claimed
+    Validate(ValidateArgs),
     /// Post a paid job and wait for the answer
     Ask(AskArgs),
     /// Put coins behind this neuron
@@ -445,6 +447,26 @@ pub struct RunArgs {
     #[command(flatten)]
     pub chain: ChainArgs,
     /// Whose key.
+    #[command(flatten)]
+    pub key: KeyArgs,
+}
+
+/// `validate`
+#[derive(Debug, Args)]
+pub struct ValidateArgs {
+    /// Leave when everything that can be disputed now is checked and every own game is over
+    #[arg(long)]
+    pub once: bool,
+    /// Only answers that were revealed between two BitAI heights, both included; TO may be left out
+    #[arg(long, value_name = "FROM..TO")]
+    pub jobs: Option<Heights>,
+    /// Where to run.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Which chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Whose key plays, and pays the bonds.
     #[command(flatten)]
     pub key: KeyArgs,
 }

@@ -11,6 +11,7 @@ use crate::{
     cli::{Cli, Command, ModelsCommand, WalletCommand},
     config::Layers,
     datadir::DataDir,
+    dispute::validate,
     exit::Failure,
     infer, models, offers, registration, selftest, stake, status, verify, wallet, worker,
 };
@@ -47,7 +48,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
 /// Sends logs to standard error, as the flags say.
 pub fn init_logs(cli: &Cli) -> Result<(), Failure> {
     let default = match cli.command {
-        Command::Run(_) => "info",
+        Command::Run(_) | Command::Validate(_) => "info",
         _ => "warn",
     };
     let filter = cli.log.as_deref().unwrap_or(default);
@@ -76,6 +77,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&data, &layers, args).await,
         Command::Wallet(command) => run_wallet(&data, command),
         Command::Run(args) => worker::run(&data, &layers, args).await,
+        Command::Validate(args) => validate::run(&data, &layers, args).await,
         Command::Ask(args) => ask::run(&data, &layers, args).await,
         Command::Stake(args) => stake::run(&data, &layers, args).await,
         Command::Unserve(args) => offers::run(&data, &layers, args).await,

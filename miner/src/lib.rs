@@ -2,7 +2,7 @@
 //!
 //! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `bench`, `selftest`, `receipt` and
 //! `verify` need no chain. `chain` talks to a node over JSON-RPC, `worker` is the neuron itself: it watches jobs,
-//! keeps the `journal` and submits. Nothing here depends on a node.
+//! keeps the `journal` and submits; `dispute` has both seats of a dispute. Nothing here depends on a node.
 
 pub mod ask;
 pub mod bench;
@@ -11,6 +11,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod datadir;
+pub mod dispute;
 pub mod embed;
 pub mod engine;
 pub mod exit;

@@ -20,3 +20,21 @@ pub(crate) mod registry {
         "../abi/ModelRegistry.json"
     );
 }
+
+/// The contract that plays disputes.
+pub(crate) mod verifier {
+    alloy_sol_types::sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        PocVerifier,
+        "../abi/PocVerifier.json"
+    );
+}
+
+/// Programs that disputes are about.
+pub(crate) mod book {
+    alloy_sol_types::sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        ProgramBook,
+        "../abi/ProgramBook.json"
+    );
+}

@@ -8,10 +8,19 @@ use std::sync::LazyLock;
 use alloy_primitives::{Address, B256, U256, keccak256};
 
 /// Every file that declares errors of the contracts.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 12] = [
     include_str!("../../src/interfaces/IWorkerHub.sol"),
     include_str!("../../src/interfaces/IModelRegistry.sol"),
+    include_str!("../../src/interfaces/IPocVerifier.sol"),
+    include_str!("../../src/interfaces/IProgramBook.sol"),
     include_str!("../../src/libraries/Ids.sol"),
+    include_str!("../../src/libraries/Blake3Node.sol"),
+    include_str!("../../src/libraries/Blob.sol"),
+    include_str!("../../src/libraries/Merkle.sol"),
+    include_str!("../../src/libraries/Sites.sol"),
+    include_str!("../../src/libraries/Slices.sol"),
+    include_str!("../../src/libraries/StepCall.sol"),
+    include_str!("../../src/libraries/Wire.sol"),
 ];
 
 /// `Error(string)`: a reason in plain text.
@@ -150,7 +159,7 @@ fn panic_text(args: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ModelRegistry, WorkerHub};
+    use crate::{ModelRegistry, PocVerifier, ProgramBook, WorkerHub};
     use alloy_sol_types::{SolError, SolInterface};
     use proptest::prelude::*;
 
@@ -158,13 +167,15 @@ mod tests {
     fn every_error_of_the_abi_has_a_sentence() {
         let hub = WorkerHub::WorkerHubErrors::selectors();
         let registry = ModelRegistry::ModelRegistryErrors::selectors();
+        let verifier = PocVerifier::PocVerifierErrors::selectors();
+        let book = ProgramBook::ProgramBookErrors::selectors();
         let mut n = 0;
-        for selector in hub.chain(registry) {
+        for selector in hub.chain(registry).chain(verifier).chain(book) {
             let error = TABLE.get(&selector).unwrap_or_else(|| panic!("{selector:02x?}"));
             assert!(!error.when.is_empty(), "{}", error.name);
             n += 1;
         }
-        assert!(n > 50, "{n}");
+        assert!(n > 130, "{n}");
     }
 
     #[test]

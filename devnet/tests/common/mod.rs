@@ -16,6 +16,7 @@ use bitai_miner::{
     datadir::{DataDir, make_dir},
 };
 use bitai_model::synthetic::{self, Shape};
+use bitai_node::bitcoin::Backend;
 use bitai_types::{
     Job, Sampler,
     job::{commit_hash, ids_hash},
@@ -51,6 +52,7 @@ pub(crate) fn options(dir: &Path, neuron: bool) -> Options {
             gpu: bitai_miner::gpu::Choice::First,
         },
         block_interval_ms: None,
+        rules: Default::default(),
     }
 }
 
@@ -156,4 +158,13 @@ pub(crate) async fn answer_on(
     .await;
     run(who, hub.finalise(job_id)).await;
     job_id
+}
+
+/// Gives `to` the blocks of `from` above one height, up to another or the tip.
+pub(crate) fn copy_blocks(from: &dyn Backend, to: &dyn Backend, above: u64, until: u64) {
+    let tip = from.tip().unwrap().height.min(until);
+    for height in above + 1..=tip {
+        let hash = from.hash_at(height).unwrap().unwrap();
+        to.submit_block(&from.block(&hash).unwrap().unwrap()).unwrap();
+    }
 }

@@ -1,4 +1,4 @@
-//! The two contracts as the miner uses them: typed reads and events, calldata for every step.
+//! Hub and registry as the miner uses them: typed reads and events, calldata for every step.
 
 use std::sync::Arc;
 
@@ -306,16 +306,23 @@ impl Hub {
         let logs = self.job_logs(job_id).await?;
         Ok(logs
             .iter()
-            .filter_map(|log| {
-                let event = log.log_decode::<WorkerHub::Revealed>().ok()?.inner.data;
-                Some(Revealed {
-                    neuron: event.neuron,
-                    trace_root: event.traceRoot,
-                    output_ids: bitai_types::job::ids_from_bytes(&event.outputIds).ok()?,
-                    tx: log.transaction_hash?,
-                })
-            })
+            .filter_map(|log| Some(read_revealed(log)?.1))
             .collect())
+    }
+
+    /// Answers revealed between two heights (inclusive), with their jobs' numbers and heights, oldest first; one whose
+    /// ids are malformed (the hub refuses them, so none should be) is left out.
+    pub async fn reveals(&self, from: u64, to: u64) -> Result<Vec<(U256, Revealed, u64)>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let filter = Filter::new()
+            .address(self.hub)
+            .event_signature(WorkerHub::Revealed::SIGNATURE_HASH);
+        let logs = self.events(filter, from, to).await?;
+        let read = |log: &Log| {
+            let (job, revealed) = read_revealed(log)?;
+            Some((job, revealed, log.block_number?))
+        };
+        Ok(logs.iter().filter_map(read).collect())
     }
 
     /// Every transaction of a job in order, by the event that it emitted last.
@@ -460,6 +467,17 @@ fn read_posted(log: &Log) -> Option<Posted> {
             None
         }
     }
+}
+
+fn read_revealed(log: &Log) -> Option<(U256, Revealed)> {
+    let event = log.log_decode::<WorkerHub::Revealed>().ok()?.inner.data;
+    let revealed = Revealed {
+        neuron: event.neuron,
+        trace_root: event.traceRoot,
+        output_ids: bitai_types::job::ids_from_bytes(&event.outputIds).ok()?,
+        tx: log.transaction_hash?,
+    };
+    Some((event.jobId, revealed))
 }
 
 /// The status of a job as an enum; an unknown number is treated as over, so that nothing is sent for it.

@@ -9,7 +9,7 @@ use alloy::{
     providers::{Provider, RootProvider},
     rpc::{
         client::RpcClient,
-        types::{Filter, Log, TransactionReceipt, TransactionRequest},
+        types::{Filter, Log, Transaction, TransactionReceipt, TransactionRequest},
     },
     transports::{RpcError, http::Http},
 };
@@ -279,6 +279,11 @@ impl Node {
     /// Receipt of an executed transaction.
     pub async fn receipt(&self, hash: B256) -> Result<Option<TransactionReceipt>, Refusal> {
         self.request("eth_getTransactionReceipt", (hash,)).await
+    }
+
+    /// A transaction as the chain has it.
+    pub async fn transaction(&self, hash: B256) -> Result<Option<Transaction>, Refusal> {
+        self.request("eth_getTransactionByHash", (hash,)).await
     }
 
     /// How a transaction got onto Bitcoin.

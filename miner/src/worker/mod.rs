@@ -30,6 +30,7 @@ use crate::{
     cli::RunArgs,
     config::Layers,
     datadir::DataDir,
+    dispute::Defence,
     exit::Failure,
     journal::{Answer, Closed, Journal},
     offers,
@@ -52,6 +53,8 @@ const KEEP_HEIGHTS: u64 = 2 * watch::REORG_DEPTH;
 pub struct Neuron {
     hub: Hub,
     sender: Sender,
+    /// Answers for own claims under dispute; none where the hub has no verifier.
+    defence: Option<Defence>,
     journal: Journal,
     computers: BTreeMap<B256, Computer>,
     results: UnboundedReceiver<Computed>,
@@ -108,10 +111,26 @@ impl Neuron {
             self.height = height;
             self.prune()?;
         }
+        self.defend(height).await?;
         for job_id in self.journal.open_jobs() {
             self.advance(job_id, height).await?;
         }
         Ok(())
+    }
+
+    /// Answers what is asked about own claims. What goes wrong there keeps no job from being answered.
+    async fn defend(&mut self, height: u64) -> Result<(), Failure> {
+        let Some(defence) = &mut self.defence else {
+            return Ok(());
+        };
+        match defence.look(height).await {
+            Err(failure @ (Failure::Unreachable { .. } | Failure::Transaction { .. })) => Err(failure),
+            Err(failure) => {
+                tracing::error!("answering disputes: {failure}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Takes finished jobs out of the journal, after writing a receipt of each answer.
@@ -275,7 +294,7 @@ impl Neuron {
 }
 
 /// Done on SIGINT or SIGTERM; says which.
-async fn signalled() -> bool {
+pub(crate) async fn signalled() -> bool {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};

@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::U256;
 use bitai_contracts::ModelKey;
+use bitai_kernels::Device;
 
 use super::{Computer, Neuron};
 use crate::{
-    chain::{Hub, Sender},
+    chain::{Hub, Sender, Verifier},
     config::{self, Ask},
     datadir::DataDir,
+    dispute::{self, Defence},
     engine,
     exit::Failure,
     journal::Journal,
@@ -53,7 +55,7 @@ pub async fn prepare(
         offers::withdraw_all_but(data, &hub, &sender, &ids).await?;
     }
     let collateral_max = ensure_stake(&hub, &sender, &journal, settings.stake).await?;
-    let device = engine::device(settings.device)?;
+    let device: Arc<dyn Device> = Arc::from(engine::device(settings.device)?);
     let (done, results) = tokio::sync::mpsc::unbounded_channel();
     let mut computers = BTreeMap::new();
     let mut names = BTreeMap::new();
@@ -68,9 +70,23 @@ pub async fn prepare(
         computers.insert(model.model_root, computer);
         names.insert(model.model_root, (model.key().id(), model.name));
     }
+    let verifier = Verifier::of(&hub)
+        .await
+        .map_err(|e| e.into_failure("reading the verifier"))?;
+    let defence = match verifier {
+        Some(verifier) => {
+            let explains = dispute::honest(data.clone(), device);
+            Some(Defence::new(verifier, sender.clone(), explains).await?)
+        }
+        None => {
+            tracing::info!("this hub names no verifier: nothing can be disputed on it");
+            None
+        }
+    };
     Ok(Neuron {
         hub,
         sender,
+        defence,
         journal,
         computers,
         results,

@@ -1,0 +1,311 @@
+//! The challenger's seat about one claim: opens or joins, asks, reads, accuses, and takes its bond back. Every step
+//! follows from what stands on the chain.
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use bitai_kernels::Program;
+use bitai_poc::{
+    Branches,
+    dispute::{Accusation, Ask, Challenge as Plays, Claim, Judge, Move, Verdict},
+};
+
+use super::{
+    outbox::Outbox,
+    view::{View, view},
+};
+use crate::{
+    chain::{
+        Refusal, Verifier,
+        send::Call,
+        verifier::{
+            BY_CONTRADICTION, BY_SILENCE, CLAIM_CONVICTED, CLAIM_NONE, Event, GAME_LOST, GAME_NONE,
+            GAME_PLAYING, Logged, Turn,
+        },
+    },
+    exit::Failure,
+};
+
+/// Who decides the moves.
+pub type Mover = Box<dyn Plays + Send>;
+
+/// Where a challenger stands with a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The game goes on, or a move is on its way.
+    Playing,
+    /// The claim is convicted, and nothing of this challenger lies in a game any more.
+    Won,
+    /// This challenger's game is lost.
+    Lost,
+    /// No game could be opened: the window is over.
+    TooLate,
+}
+
+/// A challenger's seat.
+pub struct Challenge {
+    verifier: Verifier,
+    claim: Claim,
+    id: B256,
+    program: Arc<Program>,
+    branches: Branches,
+    /// Height below which nothing happened to the claim.
+    from: u64,
+    mover: Option<Mover>,
+    /// Sends accusations that the own judge would clear: for tests of what happens to those who do.
+    reckless: bool,
+    view: Option<View>,
+    /// The move decided on what `view` shows: name, call, words.
+    decided: Option<(String, Call, String)>,
+    /// Whether `view` leaves nothing to say.
+    silent: bool,
+    told: usize,
+}
+
+impl Challenge {
+    /// A seat about a claim on a model, with nothing asked yet; `from` is a height before the reveal.
+    pub fn new(
+        verifier: Verifier,
+        claim: Claim,
+        (program, branches): (Arc<Program>, Branches),
+        from: u64,
+        mover: Mover,
+    ) -> Self {
+        Self {
+            id: B256::from(claim.id()),
+            verifier,
+            claim,
+            program,
+            branches,
+            from,
+            mover: Some(mover),
+            reckless: false,
+            view: None,
+            decided: None,
+            silent: false,
+            told: 0,
+        }
+    }
+
+    /// The same, sending accusations that lose as well.
+    pub fn reckless(self) -> Self {
+        Self {
+            reckless: true,
+            ..self
+        }
+    }
+
+    /// The claim.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// Its id.
+    pub fn id(&self) -> B256 {
+        self.id
+    }
+
+    /// Does what is due at `height`.
+    pub async fn step(&mut self, outbox: &mut Outbox, height: u64) -> Result<Outcome, Failure> {
+        let fail = |e: Refusal| e.into_failure("reading a dispute");
+        let me = outbox.sender().address();
+        let (id, job) = (self.id, self.claim.job_id);
+        let state = self.verifier.claim(id).await.map_err(fail)?.state;
+        let standing = self.verifier.standing(id, me, height).await.map_err(fail)?;
+        match (state, standing.game.state) {
+            (_, GAME_LOST) => {
+                self.tell().await?;
+                return Ok(Outcome::Lost);
+            }
+            (CLAIM_CONVICTED, GAME_PLAYING) => {
+                self.tell().await?;
+                let call = self.verifier.take_back(id);
+                outbox.push(&format!("{id} take back"), &call).await?;
+            }
+            (CLAIM_CONVICTED, _) => {
+                self.tell().await?;
+                return Ok(Outcome::Won);
+            }
+            (_, GAME_NONE) => {
+                let due = self.verifier.hub().job(job).await.map_err(fail)?;
+                if due.is_none_or(|j| height >= j.deadline) {
+                    return Ok(Outcome::TooLate);
+                }
+                let bond = self
+                    .verifier
+                    .bond(self.claim.job.model_root)
+                    .await
+                    .map_err(fail)?;
+                let call = if state == CLAIM_NONE {
+                    self.verifier.open(&self.claim, bond)
+                } else {
+                    self.verifier.join(id, bond)
+                };
+                if outbox.push(&format!("{id} open"), &call).await? {
+                    tracing::info!(claim = %id, %job, bond_wei = %bond, "opening a game");
+                }
+            }
+            _ => {
+                self.look().await?;
+                match standing.turn {
+                    Turn::NeuronIsOut => {
+                        let call = self.verifier.timeout(id, me);
+                        if outbox.push(&format!("{id} timeout"), &call).await? {
+                            tracing::info!(claim = %id, %job, "the neuron's clock ran out; ending the game");
+                        }
+                    }
+                    Turn::Challenger(left) => self.play(outbox, left).await?,
+                    Turn::Neuron(_) | Turn::ChallengerIsOut => {}
+                }
+            }
+        }
+        Ok(Outcome::Playing)
+    }
+
+    /// Reads what is published; a change throws the move away that was decided before it.
+    async fn look(&mut self) -> Result<(), Failure> {
+        let fail = |e: Refusal| e.into_failure("reading a dispute");
+        let events = self.verifier.events(self.id, self.from).await.map_err(fail)?;
+        if self.view.as_ref().is_some_and(|v| v.events == events) {
+            return Ok(());
+        }
+        let model = (&*self.program, &self.branches);
+        let view = view(&self.verifier, &self.claim, model, self.from).await?;
+        self.say(&view.events);
+        self.view = Some(view);
+        self.decided = None;
+        self.silent = false;
+        Ok(())
+    }
+
+    /// Says what happened since the last time, where nothing is played on it any more.
+    async fn tell(&mut self) -> Result<(), Failure> {
+        let events = self.verifier.events(self.id, self.from).await;
+        self.say(&events.map_err(|e| e.into_failure("reading a dispute"))?);
+        Ok(())
+    }
+
+    /// Logs what happened since the last time.
+    fn say(&mut self, events: &[Logged]) {
+        let asks = |until: usize| {
+            let asked = |l: &&Logged| matches!(l.event, Event::Asked { .. });
+            events.iter().take(until).filter(asked).count()
+        };
+        // A reorg may have taken some away.
+        let told = self.told.min(events.len());
+        for (i, logged) in events.iter().enumerate().skip(told) {
+            let (round, height, job) = (asks(i + 1), logged.height, self.claim.job_id);
+            let words = describe(&logged.event);
+            tracing::info!(%job, round, height, "{words}");
+        }
+        self.told = events.len();
+    }
+
+    /// Decides the next move, once for what is published, and sends it.
+    async fn play(&mut self, outbox: &mut Outbox, left: u64) -> Result<(), Failure> {
+        if self.decided.is_none() && !self.silent {
+            self.decide(outbox).await?;
+        }
+        let Some((name, call, words)) = &self.decided else {
+            return Ok(());
+        };
+        if outbox.push(name, call).await? {
+            tracing::info!(job = %self.claim.job_id, bytes = call.data.len(), clock = left, "{words}");
+        }
+        Ok(())
+    }
+
+    async fn decide(&mut self, outbox: &Outbox) -> Result<(), Failure> {
+        let (Some(mover), Some(view)) = (self.mover.take(), &self.view) else {
+            return Ok(());
+        };
+        let judge = view.judge.clone();
+        let worked = tokio::task::spawn_blocking(move || {
+            let mut mover = mover;
+            let made = mover.next(&judge);
+            (mover, made, judge)
+        });
+        let (mover, made, judge) = worked
+            .await
+            .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("deciding a move")))?;
+        self.mover = Some(mover);
+        self.decided = match made {
+            Move::Ask { to, ask } => Some(self.asking(&to, &ask)),
+            Move::Accuse { to, accusation } => {
+                let me = outbox.sender().address();
+                let found = judge.clone().accuse(me, to, &accusation);
+                if matches!(found, Ok(Verdict::Guilty(_))) || self.reckless {
+                    Some(self.accusing(&judge, &to, &accusation)?)
+                } else {
+                    tracing::error!(job = %self.claim.job_id, "not accused: the own judge finds {found:?}");
+                    None
+                }
+            }
+            Move::Resign => {
+                tracing::error!(job = %self.claim.job_id, "nothing to prove: what is published is what was computed here");
+                None
+            }
+        };
+        self.silent = self.decided.is_none();
+        Ok(())
+    }
+
+    fn asking(&self, to: &[u8; 32], ask: &Ask) -> (String, Call, String) {
+        let name = format!("{} ask {}", self.id, B256::from(ask.id(to)));
+        (
+            name,
+            self.verifier.ask(self.id, to, ask),
+            format!("asking {ask:?}"),
+        )
+    }
+
+    fn accusing(
+        &self,
+        judge: &Judge,
+        to: &[u8; 32],
+        accusation: &Accusation,
+    ) -> Result<(String, Call, String), Failure> {
+        let bytes = accusation
+            .encode(to)
+            .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("writing an accusation")))?;
+        // Only an embedding of the prompt is judged by the prompt's ids.
+        let prompt = &judge.job().input_ids;
+        let ids = match accusation {
+            Accusation::Embed { at, .. } if (at.pos as usize) < prompt.len() => &prompt[..],
+            _ => &[],
+        };
+        let name = format!(
+            "{} accuse {}",
+            self.id,
+            B256::from(blake3::hash(&bytes).as_bytes())
+        );
+        let words = format!("accusing: {}", accused(accusation));
+        Ok((name, self.verifier.accuse(self.id, bytes, ids), words))
+    }
+}
+
+/// The kind of an accusation, by its own name.
+pub(super) fn accused(accusation: &Accusation) -> String {
+    let text = format!("{accusation:?}");
+    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
+}
+
+/// What ended a game, by the number that the contract gives.
+pub(super) fn ended_by(by: u8) -> String {
+    match by {
+        BY_SILENCE => "silence".into(),
+        BY_CONTRADICTION => "an answer that contradicts what is public".into(),
+        kind => format!("an executed step (accusation {kind})"),
+    }
+}
+
+/// An event in words.
+pub(super) fn describe(event: &Event) -> String {
+    match event {
+        Event::Opened(who, bond) => format!("{who} opened a game for {bond} wei"),
+        Event::Asked { ask, .. } => format!("asked: {ask:?}"),
+        Event::Answered { .. } => "answered".into(),
+        Event::Lost(who, by) => format!("{who} lost its game by {}", ended_by(*by)),
+        Event::Convicted(who, by) => format!("CONVICTED by {}; {who} did it", ended_by(*by)),
+    }
+}
