@@ -5,6 +5,7 @@
 pub mod accounts;
 pub mod banner;
 pub mod deploy;
+pub mod liar;
 pub mod once;
 
 use std::{

@@ -2,12 +2,17 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use bitai_devnet::{Devnet, Options, banner, deploy::Rules, once};
+use bitai_devnet::{
+    Devnet, Options, banner,
+    deploy::Rules,
+    liar::{self, Kind},
+    once,
+};
 use bitai_miner::{
     Failure,
     cli::{DeviceArgs, SamplingArgs},
     config::Layers,
-    datadir::DataDir,
+    datadir::{DataDir, make_dir},
 };
 use bitai_types::chain::RPC_PORT;
 use clap::Parser;
@@ -40,6 +45,9 @@ struct Cli {
     /// With --once: turn the prompt into an embedding
     #[arg(long, requires = "once", conflicts_with_all = ["max_new", "temperature", "top_k", "top_p", "seed", "raw"])]
     embed: bool,
+    /// With --once: a neuron (or a challenger) that lies so, in a devnet of its own; prints the dispute
+    #[arg(long, value_enum, requires = "once", conflicts_with = "embed")]
+    liar: Option<Kind>,
     /// How to choose tokens (with --once).
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -68,6 +76,11 @@ struct Cli {
     #[arg(long, env = "BITAI_LOG", default_value = "warn,bitai_miner=info")]
     log: String,
 }
+
+/// Heights for opening a dispute about a lie: a slow machine computes the answer again meanwhile.
+const LIAR_WINDOW: u64 = 30;
+/// Milliseconds between blocks while a lie is played: clocks are counted in blocks.
+const LIAR_INTERVAL_MS: u64 = 1_000;
 
 fn main() -> ExitCode {
     let mut args: Vec<_> = std::env::args_os().collect();
@@ -101,8 +114,11 @@ fn start(cli: &Cli) -> Result<(), Failure> {
 }
 
 async fn run(cli: &Cli) -> Result<(), Failure> {
-    let data = DataDir::resolve(cli.data_dir.clone())?;
-    if cli.fresh {
+    let mut data = DataDir::resolve(cli.data_dir.clone())?;
+    if cli.liar.is_some() {
+        data = apart(&data)?;
+    }
+    if cli.fresh || cli.liar.is_some() {
         wipe(&data)?;
     }
     let options = Options {
@@ -111,10 +127,14 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
         port: cli.port,
         models: cli.model.clone(),
         sources: cli.gguf.iter().chain(&cli.encoder).cloned().collect(),
-        neuron: !cli.no_neuron,
-        block_interval_ms: cli.block_interval_ms,
+        // The lying neuron works in the place of the devnet's own.
+        neuron: !cli.no_neuron && cli.liar.is_none_or(|kind| !kind.is_neurons()),
+        block_interval_ms: cli.block_interval_ms.or(cli.liar.map(|_| LIAR_INTERVAL_MS)),
         rules: Rules {
-            challenge_window: cli.challenge_window,
+            challenge_window: match cli.liar {
+                Some(_) => cli.challenge_window.max(LIAR_WINDOW),
+                None => cli.challenge_window,
+            },
             clock: cli.clock,
         },
     };
@@ -126,9 +146,10 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
     spinner.finish_and_clear();
     let mut devnet = started?;
     banner::print(&devnet, &cli.program).await?;
-    let result = match &cli.once {
-        Some(prompt) => once::run(&devnet, prompt, cli.embed, &cli.sampling).await,
-        None => tokio::select! {
+    let result = match (&cli.once, cli.liar) {
+        (Some(prompt), Some(kind)) => liar::run(&devnet, options.device, prompt, &cli.sampling, kind).await,
+        (Some(prompt), None) => once::run(&devnet, prompt, cli.embed, &cli.sampling).await,
+        (None, _) => tokio::select! {
             failure = devnet.broken() => Err(failure),
             () = ended() => Ok(()),
         },
@@ -151,6 +172,22 @@ async fn ended() {
         }
     }
     let _ = tokio::signal::ctrl_c().await;
+}
+
+/// A data directory beside the user's own, with the same models: a lie is played on a chain of its own.
+fn apart(data: &DataDir) -> Result<DataDir, Failure> {
+    let dir = data.root().join("liar");
+    make_dir(&dir)?;
+    make_dir(&data.models())?;
+    let models = dir.join("models");
+    if !models.exists() {
+        let target = std::path::Path::new("..").join("models");
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(&target, &models).map_err(|e| Failure::disk(&models, e))?;
+        #[cfg(windows)]
+        std::os::windows::fs::symlink_dir(&target, &models).map_err(|e| Failure::disk(&models, e))?;
+    }
+    DataDir::resolve(Some(dir))
 }
 
 /// Removes the devnet's own directory, which this program made.

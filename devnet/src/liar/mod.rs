@@ -1,0 +1,66 @@
+//! The test kit's liars: neurons that claim what they did not compute, and a challenger who doubts what is right. They
+//! play against the product's own seats on a running devnet. Nothing of this is in the miner.
+
+mod lie;
+mod neuron;
+mod play;
+mod print;
+
+use clap::ValueEnum;
+
+pub use lie::{Lie, Tampered, lie};
+pub use neuron::Liar;
+pub use play::{Played, play};
+pub use print::run;
+
+/// How to lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// One element of a linear
+    Linear,
+    /// One element of an attention, with sums over keys that explain it
+    Attention,
+    /// One integer of a quantised row
+    Quant,
+    /// One scale of a quantised row
+    Scale,
+    /// One element of an embedding
+    Embed,
+    /// One element of a norm
+    Norm,
+    /// One element of a rotation
+    Rope,
+    /// One element of a gated unit
+    Glu,
+    /// One element of a sum of two rows
+    Add,
+    /// One element of a committed residual
+    Out,
+    /// One byte of a cached row
+    Kv,
+    /// The last token
+    Token,
+    /// Another last token than the one behind the root
+    Output,
+    /// Weights of another model, in one row of one tensor
+    Weights,
+    /// A root behind which there is nothing
+    Root,
+    /// Pieces of rows that are not the committed ones
+    Opening,
+    /// A wrong element, and no answer to any question
+    Silence,
+    /// A wrong element, and an answer that comes after the clock ran out
+    Late,
+    /// A wrong element, doubted by two challengers at once
+    Two,
+    /// An honest neuron, doubted by a challenger whose own run is wrong
+    FalseDispute,
+}
+
+impl Kind {
+    /// Whether the neuron is the one who lies.
+    pub const fn is_neurons(self) -> bool {
+        !matches!(self, Self::FalseDispute)
+    }
+}
