@@ -7,6 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::exit::EXIT_CODES;
 
+mod heights;
+
+pub use heights::Heights;
+
 /// The BitAI neuron: takes jobs, runs models on integers, submits what it can prove.
 #[derive(Debug, Parser)]
 #[command(name = "bitai-miner", version, about, after_help = EXIT_CODES)]
@@ -324,33 +328,6 @@ pub struct VerifyArgs {
     pub json: bool,
 }
 
-/// A range of BitAI heights, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heights {
-    /// First height.
-    pub from: u64,
-    /// Last height; none = the newest.
-    pub to: Option<u64>,
-}
-
-impl std::str::FromStr for Heights {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is no range of heights; write FROM..TO, or FROM.. up to the newest");
-        let (from, to) = text.split_once("..").ok_or_else(bad)?;
-        let from = from.parse().map_err(|_| bad())?;
-        let to: Option<u64> = match to {
-            "" => None,
-            to => Some(to.parse().map_err(|_| bad())?),
-        };
-        if to.is_some_and(|to| to < from) {
-            return Err(format!("`{text}` ends before it begins"));
-        }
-        Ok(Self { from, to })
-    }
-}
-
 /// Which chain and contracts.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ChainArgs {
@@ -570,16 +547,6 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn heights_are_two_numbers_or_open_at_the_end() {
-        let both = |from, to| Ok(Heights { from, to });
-        assert_eq!("3..9".parse(), both(3, Some(9)));
-        assert_eq!("3..".parse(), both(3, None));
-        for bad in ["", "3", "..", "..4", "9..3", "a..b", "1..2..3"] {
-            assert!(bad.parse::<Heights>().is_err(), "{bad}");
-        }
     }
 
     #[test]
