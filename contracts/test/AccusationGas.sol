@@ -62,7 +62,6 @@ abstract contract AccusationGas is Precompiles {
             uint256 price = to == TENSOR_STEP ? 100 + 12 * words : 60 + 6 * words;
             used = used + price - _meter.gasOf(to, calls[i].data);
         }
-        assertTrue(seen != 0, "an accusation without a precompile");
         return used;
     }
 
