@@ -47,6 +47,9 @@ contract PocVerifier is Leaves {
     uint256 private constant ANSWER_BYTES = 8192 + 8192 + 256 * 65 + 8192 + 4096 + 8220 + 8192;
     /// What each of up to eight answers takes beside its content: signature, fields, envelope.
     uint256 private constant MOVE_BYTES = 8 * 300;
+    /// Asks of a game: the longest way down, 9 above 65,536 positions. Without an end to them a challenger could ask for one
+    /// node after another until the clock of a neuron that answers each at once has run out.
+    uint8 private constant ASKS_MAX = 9;
 
     /// The hub whose verifier this is.
     IWorkerHub public immutable HUB;
@@ -190,6 +193,7 @@ contract PocVerifier is Leaves {
     function ask(bytes32 claim, bytes calldata move) external returns (bytes32 id) {
         _undecided(claim);
         Game storage g = _toMove(claim, msg.sender);
+        require(g.asks < ASKS_MAX, TooManyAsks(ASKS_MAX));
         Reader memory r = Wire.open(move);
         bytes32 to = r.hash();
         bytes20 words = bytes20(Wire.wordAt(r.skip(20)));
@@ -206,6 +210,7 @@ contract PocVerifier is Leaves {
         OpenAsk storage a = _asks[id];
         if (a.claim == 0) (a.claim, a.words, a.asker) = (claim, words, msg.sender);
         g.waiting = id;
+        ++g.asks;
         emit Asked(claim, id, to, words, msg.sender);
     }
 

@@ -14,6 +14,8 @@ interface Vm {
     function expectEmit() external;
     function assume(bool condition) external pure;
     function getCode(string calldata artifact) external view returns (bytes memory);
+    function load(address target, bytes32 slot) external view returns (bytes32);
+    function store(address target, bytes32 slot, bytes32 value) external;
     function readFile(string calldata path) external view returns (string memory);
     function keyExistsJson(string calldata json, string calldata key) external view returns (bool);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);

@@ -114,6 +114,8 @@ struct Game {
     uint64 since;
     /// Where it stands.
     GameState state;
+    /// Asks that were made in it.
+    uint8 asks;
     /// The ask that it waits for; 0 where the challenger is to move.
     bytes32 waiting;
 }
@@ -184,6 +186,8 @@ interface IPocVerifier {
     error NotPublished(bytes20 words);
     /// Thrown when what is asked is published already.
     error Published(bytes20 words);
+    /// Thrown at an ask beyond those that the longest way down needs: each takes of the neuron's clock and coins.
+    error TooManyAsks(uint256 most);
     /// Thrown when nobody asked this, or it is answered.
     error NotAsked(bytes32 ask);
     /// Thrown when somebody else than the neuron answers.

@@ -445,6 +445,7 @@ mod tests {
             neuronLeft: 5,
             since: 100,
             state: GAME_PLAYING,
+            asks: 0,
             waiting: if waiting { B256::repeat_byte(1) } else { B256::ZERO },
         }
     }
