@@ -186,7 +186,7 @@ interface IPocVerifier {
     error NotPublished(bytes20 words);
     /// Thrown when what is asked is published already.
     error Published(bytes20 words);
-    /// Thrown at an ask beyond those that the longest way down needs: each takes of the neuron's clock and coins.
+    /// Thrown when a game asks for more than the longest way down needs: each ask takes of the neuron's clock and coins.
     error TooManyAsks(uint256 most);
     /// Thrown when nobody asked this, or it is answered.
     error NotAsked(bytes32 ask);

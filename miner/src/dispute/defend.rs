@@ -43,7 +43,7 @@ struct Case {
     since: u64,
     /// Behind a lock so that a neuron can be looked at from any thread; nobody else takes it.
     explainer: Option<Mutex<Explainer>>,
-    answers: BTreeMap<B256, Option<Vec<u8>>>,
+    answers: BTreeMap<B256, Vec<u8>>,
     work: Option<JoinHandle<Result<(Explainer, Answers), Failure>>>,
     again_at: Option<Instant>,
 }
@@ -115,7 +115,8 @@ impl Defence {
                 continue;
             }
             let state = self.verifier.claim(id).await?;
-            if state.state != CLAIM_DISPUTED || state.live == 0 {
+            // One without a game is kept in sight, too: a further one may be opened, and no event of the claim says so.
+            if state.state != CLAIM_DISPUTED {
                 continue;
             }
             let claim = match self.verifier.public(id).await {
@@ -146,17 +147,18 @@ impl Defence {
         };
         let job = case.claim.job_id;
         if state.state != CLAIM_DISPUTED || state.live == 0 {
-            // Opened again it is found again: by its first game, or here by the next one about it.
+            // Until its window is over the next game about it is found here.
             if state.state == CLAIM_CONVICTED {
                 tracing::error!(claim = %id, %job, "own claim convicted: the collateral is lost");
-            } else {
-                tracing::info!(claim = %id, %job, "no game about this claim goes on");
             }
             if state.state != CLAIM_DISPUTED || !self.may_be_joined(job, height).await? {
+                tracing::info!(claim = %id, %job, "no game about this claim goes on, and none can be opened");
                 self.cases.remove(&id);
                 self.outbox.forget(&format!("{id} "));
-            } else if let Some(case) = self.cases.get_mut(&id) {
-                case.explainer = None;
+            } else if let Some(case) = self.cases.get_mut(&id)
+                && case.explainer.take().is_some()
+            {
+                tracing::info!(claim = %id, %job, "no game about this claim goes on");
             }
             return Ok(());
         }
@@ -206,8 +208,16 @@ impl Defence {
         let Some(work) = case.work.take() else { return };
         match work.await {
             Ok(Ok((explainer, answers))) => {
-                case.explainer = Some(Mutex::new(explainer));
-                case.answers.extend(answers);
+                let all = answers.len();
+                let there = answers.into_iter().filter_map(|(ask, bytes)| Some((ask, bytes?)));
+                let before = case.answers.len();
+                case.answers.extend(there);
+                if case.answers.len() < before + all {
+                    // A device may have failed: the next try is on a new runner.
+                    case.again_at = Some(Instant::now() + RETRY_AFTER);
+                } else {
+                    case.explainer = Some(Mutex::new(explainer));
+                }
             }
             Ok(Err(failure)) => {
                 tracing::error!(claim = %id, "cannot run the claim again: {failure}");
@@ -226,7 +236,7 @@ impl Defence {
             let Some(case) = self.cases.get(&id) else {
                 return Ok(());
             };
-            let Some(Some(bytes)) = case.answers.get(ask) else {
+            let Some(bytes) = case.answers.get(ask) else {
                 continue;
             };
             let job = case.claim.job_id;

@@ -99,8 +99,6 @@ impl Neuron {
 
     /// One turn over everything.
     async fn look(&mut self) -> Result<(), Failure> {
-        let models: Vec<B256> = self.names.values().map(|(id, _)| *id).collect();
-        watch::watch(&self.hub, &mut self.journal, &models).await?;
         let height = self
             .hub
             .node()
@@ -111,7 +109,10 @@ impl Neuron {
             self.height = height;
             self.prune()?;
         }
+        // First of all: its clock runs whatever becomes of new jobs.
         self.defend(height).await?;
+        let models: Vec<B256> = self.names.values().map(|(id, _)| *id).collect();
+        watch::watch(&self.hub, &mut self.journal, &models).await?;
         for job_id in self.journal.open_jobs() {
             self.advance(job_id, height).await?;
         }
