@@ -16,6 +16,7 @@ import {IProgramBook, Model} from "./interfaces/IProgramBook.sol";
 import {IWorkerHub, Job, Slot, SlotState} from "./interfaces/IWorkerHub.sol";
 import {Blake3Node} from "./libraries/Blake3Node.sol";
 import {Blob} from "./libraries/Blob.sol";
+import {LongBlob} from "./libraries/LongBlob.sol";
 import {Dispute} from "./base/Published.sol";
 import {Leaves} from "./base/Leaves.sol";
 import {Reader, Wire} from "./libraries/Wire.sol";
@@ -132,7 +133,7 @@ contract PocVerifier is Leaves {
             prompt: job.inputs,
             positions: job.inputs + outputs - 1,
             outputs: outputs,
-            outputIds: Blob.put(outputIds),
+            outputIds: LongBlob.put(outputIds),
             live: 0,
             state: ClaimState.Disputed,
             temperatureQ16: fields.temperatureQ16,

@@ -47,6 +47,9 @@ interface Vm {
         pure
         returns (string[] memory);
     function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
+    function mockCall(address to, bytes calldata input, bytes calldata output) external;
+    function snapshotState() external returns (uint256 id);
+    function revertToState(uint256 id) external returns (bool done);
     function getNonce(address who) external view returns (uint64);
     function computeCreateAddress(address who, uint256 nonce) external pure returns (address);
     function toString(uint256 value) external pure returns (string memory);

@@ -234,22 +234,15 @@ mod tests {
         sol_types::SolCall,
     };
     use alloy_primitives::B256;
-    use bitai_contracts::WorkerHub;
+    use bitai_contracts::{PocVerifier, WorkerHub};
     use bitai_node::mempool::MAX_TX_BYTES;
     use bitai_types::job::OUTPUTS_MAX;
 
     use super::*;
     use crate::accounts::Account;
 
-    /// Contracts and node know nothing of each other's limits; only here both are at hand.
-    #[test]
-    fn the_longest_answer_fits_one_transaction() {
-        let call = WorkerHub::revealCall {
-            jobId: U256::MAX,
-            salt: B256::repeat_byte(255),
-            traceRoot: B256::repeat_byte(255),
-            outputIds: vec![255; 4 * OUTPUTS_MAX as usize].into(),
-        };
+    /// Bytes of a signed transaction with the largest numbers that it can have.
+    fn largest(input: Vec<u8>, value: U256) -> usize {
         let tx = TxEip1559 {
             chain_id: u64::MAX,
             nonce: u64::MAX,
@@ -257,14 +250,44 @@ mod tests {
             max_fee_per_gas: u128::MAX,
             max_priority_fee_per_gas: u128::MAX,
             to: TxKind::Call(Address::repeat_byte(255)),
-            value: U256::ZERO,
+            value,
             access_list: Default::default(),
-            input: call.abi_encode().into(),
+            input: input.into(),
         };
         let signer = Account::named("neuron").signer;
         let signature = signer.sign_hash_sync(&tx.signature_hash()).unwrap();
-        let bytes = TxEnvelope::from(tx.into_signed(signature)).encoded_2718().len();
+        TxEnvelope::from(tx.into_signed(signature)).encoded_2718().len()
+    }
+
+    /// Contracts and node know nothing of each other's limits; only here both are at hand.
+    #[test]
+    fn the_longest_answer_fits_one_transaction_and_so_does_its_dispute() {
+        let output_ids = vec![255; 4 * OUTPUTS_MAX as usize];
+        let reveal = WorkerHub::revealCall {
+            jobId: U256::MAX,
+            salt: B256::repeat_byte(255),
+            traceRoot: B256::repeat_byte(255),
+            outputIds: output_ids.clone().into(),
+        };
+        let bytes = largest(reveal.abi_encode(), U256::ZERO);
         assert!(bytes <= MAX_TX_BYTES, "{bytes} of {MAX_TX_BYTES}");
         assert!(bytes + 1_000 > MAX_TX_BYTES, "{bytes}: more would fit");
+        let open = PocVerifier::openCall {
+            jobId: U256::MAX,
+            neuron: Address::repeat_byte(255),
+            fields: PocVerifier::JobFields {
+                modelRoot: B256::repeat_byte(255),
+                specVersion: u32::MAX,
+                inputHash: B256::repeat_byte(255),
+                stopHash: B256::repeat_byte(255),
+                temperatureQ16: u32::MAX,
+                topK: u32::MAX,
+                topPQ16: u32::MAX,
+                seed: u64::MAX,
+            },
+            outputIds: output_ids.into(),
+        };
+        let bytes = largest(open.abi_encode(), U256::MAX);
+        assert!(bytes <= MAX_TX_BYTES, "opening: {bytes} of {MAX_TX_BYTES}");
     }
 }

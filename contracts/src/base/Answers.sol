@@ -7,6 +7,7 @@ import {Norms} from "./Norms.sol";
 import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
 import {Bytes} from "../libraries/Bytes.sol";
+import {LongBlob} from "../libraries/LongBlob.sol";
 import {Levels} from "../libraries/Levels.sol";
 import {Merkle} from "../libraries/Merkle.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
@@ -95,7 +96,8 @@ abstract contract Answers is Norms {
 
     /// The id that the claim says was sampled at `pos`.
     function _output(Dispute memory d, uint256 pos) internal view returns (uint32) {
-        bytes memory four = Blob.read(d.claim.outputIds, (pos + 1 - d.claim.prompt) * 4, 4);
+        bytes memory four =
+            LongBlob.read(d.claim.outputIds, uint256(d.claim.outputs) * 4, (pos + 1 - d.claim.prompt) * 4, 4);
         // Four bytes.
         // forge-lint: disable-next-line(unsafe-typecast)
         return uint32(Bytes.unsigned(four, 0, 4));

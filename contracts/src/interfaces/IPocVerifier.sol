@@ -54,7 +54,7 @@ struct Claim {
     uint32 positions;
     /// Output ids.
     uint32 outputs;
-    /// Where the output ids are kept.
+    /// Where the output ids are kept (`LongBlob`).
     address outputIds;
     /// Games that go on.
     uint32 live;
