@@ -57,7 +57,7 @@ contract ProgramBookTest is GameBase {
     function test_rejects_records_that_are_none() public {
         _refuse(IProgramBook.BadRecords.selector, "");
         _refuse(IProgramBook.BadRecords.selector, hex"00");
-        _refuse(IProgramBook.BadRecords.selector, new bytes(1093 * 104));
+        _refuse(IProgramBook.BadRecords.selector, new bytes(65_537 * 104));
     }
 
     function test_rejects_sites_that_read_later_ones_or_other_shapes() public {

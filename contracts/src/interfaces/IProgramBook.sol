@@ -36,7 +36,7 @@ struct Branches {
 
 /// What a claim's game needs to know of a program at every move.
 struct Model {
-    /// Where its sites are kept; zero where the program is not in the book.
+    /// Where its sites are kept (`LongBlob`); zero where the program is not in the book.
     address sites;
     /// Layers.
     uint32 layers;

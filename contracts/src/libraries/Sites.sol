@@ -3,7 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {Blake3Node} from "./Blake3Node.sol";
-import {Blob} from "./Blob.sol";
+import {LongBlob} from "./LongBlob.sol";
 
 /// One site.
 struct Site {
@@ -60,7 +60,7 @@ library Sites {
     /// Site `i` of `count`.
     function load(address where, uint256 count, uint256 i) internal view returns (Site memory s) {
         require(i < count, NoSuchSite(i, count));
-        bytes memory kept = Blob.read(where, i * KEPT, KEPT);
+        bytes memory kept = LongBlob.read(where, count * KEPT, i * KEPT, KEPT);
         s.record = kept;
         uint256 x;
         assembly ("memory-safe") {
