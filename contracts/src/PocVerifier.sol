@@ -238,12 +238,12 @@ contract PocVerifier is Leaves {
     }
 
     /// @inheritdoc IPocVerifier
-    function accuse(bytes32 claim, bytes calldata move, bytes calldata promptIds) external {
+    function accuse(bytes32 claim, bytes calldata move) external {
         _undecided(claim);
         _toMove(claim, msg.sender);
         Reader memory r = Wire.open(move);
         bytes32 to = r.hash();
-        (uint8 kind, bool right) = _execute(_dispute(claim), to, r, promptIds);
+        (uint8 kind, bool right) = _execute(_dispute(claim), to, r);
         if (right) _lose(claim, msg.sender, kind);
         else _convict(claim, msg.sender, kind);
     }

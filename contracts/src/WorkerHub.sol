@@ -5,6 +5,7 @@ pragma solidity ^0.8.37;
 import {IWorkerHub, Job, JobSpec, JobStatus, Params, Slot, SlotState} from "./interfaces/IWorkerHub.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
 import {Beacon} from "./libraries/Beacon.sol";
+import {Blake3Node} from "./libraries/Blake3Node.sol";
 import {Ids} from "./libraries/Ids.sol";
 import {ModelId} from "./libraries/ModelId.sol";
 import {Neurons} from "./base/Neurons.sol";
@@ -217,12 +218,19 @@ contract WorkerHub is Neurons {
     }
 
     /// @inheritdoc IWorkerHub
-    function hashJob(JobSpec calldata spec) public pure returns (bytes32) {
+    function hashJob(JobSpec calldata spec) public view returns (bytes32) {
+        bytes calldata ids = spec.inputIds;
+        uint256 spot;
+        assembly ("memory-safe") {
+            spot := ids.offset
+        }
+        // BLAKE3, so that a dispute opens one id by a path.
+        bytes32 inputHash = Blake3Node.hashCalldata(spot, ids.length);
         return keccak256(
             abi.encode(
                 spec.modelRoot,
                 spec.specVersion,
-                keccak256(spec.inputIds),
+                inputHash,
                 spec.maxNew,
                 keccak256(spec.stopIds),
                 spec.temperatureQ16,

@@ -7,7 +7,7 @@ import {IModelRegistry} from "../src/interfaces/IModelRegistry.sol";
 import {Beacon} from "../src/libraries/Beacon.sol";
 import {ModelRegistry} from "../src/ModelRegistry.sol";
 import {WorkerHub} from "../src/WorkerHub.sol";
-import {Asserts} from "./Vm.sol";
+import {Precompiles} from "./Precompiles.sol";
 
 /// Stands in for the node's system contract: a hash for every height up to now.
 contract HeaderHashes {
@@ -18,7 +18,7 @@ contract HeaderHashes {
 }
 
 /// Set-up and steps of a job.
-abstract contract Base is Asserts {
+abstract contract Base is Precompiles {
     bytes32 internal constant PACK = keccak256("model");
     bytes32 internal constant SALT = keccak256("salt");
     bytes32 internal constant ROOT = keccak256("trace");
@@ -41,6 +41,7 @@ abstract contract Base is Asserts {
     WorkerHub internal hub;
 
     function setUp() public virtual {
+        _installPrecompiles();
         vm.chainId(22216);
         vm.roll(100);
         vm.etch(Beacon.HEADER_HASHES, address(new HeaderHashes()).code);

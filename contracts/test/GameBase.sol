@@ -9,7 +9,6 @@ import {JobSpec, Params, Slot} from "../src/interfaces/IWorkerHub.sol";
 import {PocVerifier} from "../src/PocVerifier.sol";
 import {ProgramBook} from "../src/ProgramBook.sol";
 import {Base} from "./Base.sol";
-import {Precompiles} from "./Precompiles.sol";
 
 /// A recorded game: kinds are "ask", "answer" and "accuse"; the first 32 bytes of a move are replaced when it is played,
 /// because the claim lies on another hub.
@@ -27,7 +26,7 @@ struct Recorded {
 }
 
 /// Set-up and steps of a dispute.
-abstract contract GameBase is Base, Precompiles {
+abstract contract GameBase is Base {
     uint32 internal constant CLOCK = 144;
     uint96 internal constant WEI_PER_BYTE = 1e9;
 
@@ -41,7 +40,6 @@ abstract contract GameBase is Base, Precompiles {
 
     function setUp() public virtual override {
         super.setUp();
-        _installPrecompiles();
         json = vm.readFile(_vectors());
         book = ProgramBook(_create("ProgramBook", ""));
         // The verifier names its hub and the hub its verifier: the hub is the creation after the verifier's.
@@ -123,7 +121,7 @@ abstract contract GameBase is Base, Precompiles {
         return JobFields({
             modelRoot: g.spec.modelRoot,
             specVersion: g.spec.specVersion,
-            inputHash: keccak256(g.spec.inputIds),
+            inputHash: Blake3.hash(g.spec.inputIds),
             stopHash: keccak256(g.spec.stopIds),
             temperatureQ16: g.spec.temperatureQ16,
             topK: g.spec.topK,
@@ -218,7 +216,7 @@ abstract contract GameBase is Base, Precompiles {
                 _here[g.ids[i]] = poc.answer(move);
             } else {
                 vm.prank(who);
-                poc.accuse(claim, move, g.spec.inputIds);
+                poc.accuse(claim, move);
             }
         }
     }

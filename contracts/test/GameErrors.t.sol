@@ -114,7 +114,7 @@ contract GameErrorsTest is GameStage {
         poc.ask(claim, ask);
         vm.expectPartialRevert(IPocVerifier.NoGame.selector);
         vm.prank(second);
-        poc.accuse(claim, ask, "");
+        poc.accuse(claim, ask);
         vm.expectPartialRevert(IPocVerifier.NotTheNeuron.selector);
         vm.prank(challenger);
         poc.answer(answer);

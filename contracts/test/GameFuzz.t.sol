@@ -36,7 +36,7 @@ contract GameFuzzTest is GameBase {
         bytes memory move = _move(g, last);
         move[32 + spot % (move.length - 32)] ^= bytes1(bits);
         vm.prank(challenger);
-        try poc.accuse(claim, move, g.spec.inputIds) {} catch {}
+        try poc.accuse(claim, move) {} catch {}
         assertTrue(poc.claimOf(claim).state == ClaimState.Disputed, "an honest neuron is convicted");
         _state(jobId, neuron, SlotState.Revealed);
         _whole();
@@ -137,7 +137,7 @@ contract GameFuzzTest is GameBase {
             }
         }
         vm.prank(who);
-        try poc.accuse(claim, move, g.spec.inputIds) {
+        try poc.accuse(claim, move) {
             return true;
         } catch {
             return false;

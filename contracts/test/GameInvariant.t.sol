@@ -106,7 +106,7 @@ contract GameHandler is GameBase {
             } catch {}
         } else {
             vm.prank(by);
-            try poc.accuse(claims[t], move, g.spec.inputIds) {} catch {}
+            try poc.accuse(claims[t], move) {} catch {}
         }
         if (done) {
             _ids[t][g.ids[n]] = id;

@@ -52,10 +52,10 @@ abstract contract GamePlay is GameBase, AccusationGas {
         bytes memory move = _move(g, g.moves.length - 1);
         _startMeter();
         vm.prank(challenger);
-        poc.accuse(claim, move, g.spec.inputIds);
+        poc.accuse(claim, move);
         uint256 used = _measured();
         vm.prank(challenger);
-        poc.accuse(claim, move, g.spec.inputIds);
+        poc.accuse(claim, move);
         string memory number = string.concat(i < 10 ? "0" : "", vm.toString(i), " ");
         vm.snapshotValue(_snapshot(), string.concat(number, g.name), _chainGas(used));
     }

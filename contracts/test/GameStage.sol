@@ -83,10 +83,9 @@ abstract contract GameStage is GameBase {
     }
 
     function _refuseAccusation(bytes4 why, bytes memory move) internal {
-        bytes memory prompt = g.spec.inputIds;
         vm.expectPartialRevert(why);
         vm.prank(challenger);
-        poc.accuse(claim, move, prompt);
+        poc.accuse(claim, move);
     }
 
     /// Plays the rest: what was refused changed nothing.

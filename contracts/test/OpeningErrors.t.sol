@@ -229,16 +229,16 @@ contract OpeningErrorsTest is GameStage {
         poc.answer(answer);
         vm.expectPartialRevert(IPocVerifier.NotPublished.selector);
         vm.prank(second);
-        poc.accuse(claim, accusation, "");
+        poc.accuse(claim, accusation);
         // Once the same tree is published here, it still is another one.
         _play(g, claim, neuron, second, 0, 10);
         vm.expectPartialRevert(IPocVerifier.OtherAnswer.selector);
         vm.prank(second);
-        poc.accuse(claim, accusation, "");
+        poc.accuse(claim, accusation);
         // And the first challenger has no game here.
         vm.expectRevert(abi.encodeWithSelector(IPocVerifier.NoGame.selector, claim, challenger));
         vm.prank(challenger);
-        poc.accuse(claim, accusation, "");
+        poc.accuse(claim, accusation);
         _play(g, claim, neuron, second, 10, 11);
         _whole();
     }

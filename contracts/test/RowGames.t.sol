@@ -7,7 +7,7 @@ import {GamePlay} from "./GamePlay.sol";
 
 contract RowGamesTest is GamePlay {
     /// Games in the vectors.
-    uint256 private constant GAMES = 40;
+    uint256 private constant GAMES = 41;
 
     function _vectors() internal pure override returns (string memory) {
         return "../vectors/row_games.json";
@@ -180,5 +180,9 @@ contract RowGamesTest is GamePlay {
 
     function test_Game39() public {
         _game(39);
+    }
+
+    function test_Game40() public {
+        _game(40);
     }
 }

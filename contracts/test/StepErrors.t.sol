@@ -127,12 +127,11 @@ contract StepErrorsTest is GameStage {
     function test_rejects_another_prompt() public {
         _stage(EMBED_GAME, 8);
         bytes memory move = _move(g, 8);
-        bytes memory prompt = _flip(g.spec.inputIds, 0);
-        vm.expectPartialRevert(IPocVerifier.WrongPrompt.selector);
-        vm.prank(challenger);
-        poc.accuse(claim, move, prompt);
-        _flip(prompt, 0);
-        g.spec.inputIds = prompt;
+        // Behind id, kind and element: a flag, one chunk, its length and its bytes.
+        assertEq(uint8(move[45]), 1, "an id of the prompt");
+        _refuseAccusation(Slices.WrongChunk.selector, _flip(move, 50));
+        _flip(move, 50);
+        _refuseAccusation(IPocVerifier.OpeningPresence.selector, _flip(move, 45));
         _goesOn(8);
     }
 

@@ -167,7 +167,12 @@ pub fn ids_from_bytes(bytes: &[u8]) -> Result<Vec<u32>, JobError> {
     Ok(words.iter().map(|w| u32::from_le_bytes(*w)).collect())
 }
 
-/// keccak256 of the ids' bytes.
+/// BLAKE3 of the prompt ids' bytes: one id opens under it by a path, so no dispute carries a whole prompt.
+pub fn input_hash(ids: &[u32]) -> B256 {
+    B256::from(*blake3::hash(&ids_to_bytes(ids)).as_bytes())
+}
+
+/// keccak256 of the ids' bytes: of stop ids and outputs.
 pub fn ids_hash(ids: &[u32]) -> B256 {
     keccak256(ids_to_bytes(ids))
 }
@@ -193,7 +198,7 @@ impl Job {
             (
                 self.model_root,
                 self.spec_version,
-                ids_hash(&self.input_ids),
+                input_hash(&self.input_ids),
                 self.max_new,
                 ids_hash(&self.stop_ids),
                 self.sampler.temperature_q16,

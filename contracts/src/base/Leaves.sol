@@ -8,11 +8,11 @@ import {KeyLeaves} from "./KeyLeaves.sol";
 import {ModelLeaves} from "./ModelLeaves.sol";
 import {Part, Want, WeightPart} from "./Openings.sol";
 import {RowLeaves} from "./RowLeaves.sol";
-import {Blake3Node} from "../libraries/Blake3Node.sol";
 import {Blob} from "../libraries/Blob.sol";
 import {Bytes} from "../libraries/Bytes.sol";
 import {Levels} from "../libraries/Levels.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
+import {Slices} from "../libraries/Slices.sol";
 import {StepCall} from "../libraries/StepCall.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
@@ -54,7 +54,7 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, RowLeaves, ModelLeaves {
 
     /// Executes an accusation that rests on the answer with id `to`; tells its kind and whether the published number is
     /// right.
-    function _execute(Dispute memory d, bytes32 to, Reader memory r, bytes calldata promptIds)
+    function _execute(Dispute memory d, bytes32 to, Reader memory r)
         internal
         view
         returns (uint8 kind, bool right)
@@ -83,7 +83,7 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, RowLeaves, ModelLeaves {
         else if (kind == GREEDY_EXCEEDED) right = _greedy(d, to, pos, r);
         else if (kind == DRAW_HEAD_FAULT) right = _drawHead(d, to, pos, r);
         else if (kind == DRAW_IDS_FAULT) right = _drawIds(d, to, pos, r);
-        else if (kind == EMBED) right = _embed(d, to, pos, r, promptIds);
+        else if (kind == EMBED) right = _embed(d, to, pos, r);
         else if (kind == OUT) right = _out(d, to, pos, r);
         else if (kind == NORM_SUM) right = _normSum(d, to, pos, r);
         else if (kind == NORM_MAX) right = _normMax(d, to, pos, r);
@@ -221,11 +221,7 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, RowLeaves, ModelLeaves {
     }
 
     /// E1, E2: an embedding's element, of the id that the job or the output has at this position, or of the position.
-    function _embed(Dispute memory d, bytes32 to, uint32 pos, Reader memory r, bytes calldata promptIds)
-        private
-        view
-        returns (bool)
-    {
+    function _embed(Dispute memory d, bytes32 to, uint32 pos, Reader memory r) private view returns (bool) {
         uint32 site = r.u32();
         uint32 element = r.u32();
         Site memory s = _site(d, site);
@@ -237,7 +233,9 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, RowLeaves, ModelLeaves {
         }
         WeightPart memory w;
         (w.n, w.k) = (places ? d.model.context : d.model.vocab, d.model.dModel);
-        w.row = places ? pos : _inputId(d, pos, promptIds);
+        bool prompt = !places && pos < d.claim.prompt;
+        require(r.flag() == prompt, OpeningPresence(site));
+        w.row = places ? pos : prompt ? _promptId(d, pos, r) : _output(d, pos - 1);
         (w.start, w.end) = (element, uint256(element) + 1);
         return Bytes.same(_embedded(d, site, s, w, r), _element(d, pos, site, s, 0, element));
     }
@@ -255,15 +253,10 @@ abstract contract Leaves is KeyLeaves, DrawLeaves, RowLeaves, ModelLeaves {
         return StepCall.run(abi.encodePacked(EMBED_STEP, uint8(s.param(0)), q, mult, scale), 4);
     }
 
-    /// The id that position `pos` runs: the prompt's, or one of the output's.
-    function _inputId(Dispute memory d, uint256 pos, bytes calldata promptIds)
-        private
-        view
-        returns (uint256)
-    {
-        if (pos >= d.claim.prompt) return _output(d, pos - 1);
-        bytes32 got = keccak256(promptIds);
-        require(got == d.claim.inputHash, WrongPrompt(got));
-        return Blake3Node.swap(uint32(bytes4(promptIds[pos * 4:pos * 4 + 4])));
+    /// The prompt's id at `pos`, opened under its hash.
+    function _promptId(Dispute memory d, uint256 pos, Reader memory r) private view returns (uint256) {
+        bytes memory id =
+            Slices.range(r, d.claim.inputHash, uint256(d.claim.prompt) * 4, pos * 4, pos * 4 + 4);
+        return Bytes.unsigned(id, 0, 4);
     }
 }

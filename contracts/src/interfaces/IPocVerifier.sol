@@ -10,7 +10,7 @@ struct JobFields {
     bytes32 modelRoot;
     /// Tensor spec of the answer.
     uint32 specVersion;
-    /// keccak256 of the prompt ids.
+    /// BLAKE3 of the prompt ids.
     bytes32 inputHash;
     /// keccak256 of the stop ids.
     bytes32 stopHash;
@@ -42,7 +42,7 @@ struct Claim {
     bytes32 header;
     /// The model.
     bytes32 modelRoot;
-    /// keccak256 of the prompt ids.
+    /// BLAKE3 of the prompt ids.
     bytes32 inputHash;
     /// The job's number on the hub.
     uint256 jobId;
@@ -251,14 +251,12 @@ interface IPocVerifier {
     error WrongTensor(uint32 tensor);
     /// Thrown when a tensor is of another type or shape than the site reads.
     error TensorShape(uint32 tensor);
-    /// Thrown when multipliers, a bias or a tensor are there that the weight does not have, or missing.
+    /// Thrown when multipliers, a bias a tensor or an id of the prompt are there that the step does not read, or missing.
     error OpeningPresence(uint32 site);
     /// Thrown when an accusation is of a kind that there is not, or that this contract does not execute.
     error NoSuchStep(uint8 kind);
     /// Thrown when a greedy move is made about a random job, or the other way round.
     error OtherSampler(uint32 temperatureQ16);
-    /// Thrown when the prompt ids are not the job's.
-    error WrongPrompt(bytes32 got);
     /// Thrown when there is nothing to withdraw.
     error NothingOwed(address to);
     /// Thrown when the receiver refuses coins that it asked for.
@@ -280,8 +278,7 @@ interface IPocVerifier {
     /// Answers an ask: its id, then the content.
     function answer(bytes calldata move) external returns (bytes32 id);
     /// Accuses a step.
-    /// @param promptIds the job's prompt where the step is an embedding of one of its ids, else nothing
-    function accuse(bytes32 claim, bytes calldata move, bytes calldata promptIds) external;
+    function accuse(bytes32 claim, bytes calldata move) external;
     /// Ends a game in which a clock has run out. Anyone.
     function timeout(bytes32 claim, address challenger) external;
     /// Takes back the caller's bond after a conviction.

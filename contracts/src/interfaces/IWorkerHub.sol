@@ -435,7 +435,7 @@ interface IWorkerHub {
     /// Wei held: in stakes (unstaking included), in escrow, in credits. Their sum is the hub's balance.
     function totals() external view returns (uint256 stakes, uint256 escrow, uint256 credit);
     /// The hash of a job as the hub computes it.
-    function hashJob(JobSpec calldata spec) external pure returns (bytes32);
+    function hashJob(JobSpec calldata spec) external view returns (bytes32);
     /// The commitment of an answer as the hub computes it.
     function hashCommit(uint256 jobId, address sender, bytes32 salt, bytes32 traceRoot, bytes32 outputHash)
         external

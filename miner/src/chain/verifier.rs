@@ -10,7 +10,7 @@ use bitai_poc::{
     Branches,
     dispute::{Ask, Claim},
 };
-use bitai_types::job::{ids_hash, ids_to_bytes};
+use bitai_types::job::{ids_hash, ids_to_bytes, input_hash};
 
 use super::{hub::Hub, node::Refusal, send::Call};
 use crate::exit::Failure;
@@ -288,7 +288,7 @@ impl Verifier {
         let fields = PocVerifier::JobFields {
             modelRoot: job.model_root,
             specVersion: job.spec_version,
-            inputHash: ids_hash(&job.input_ids),
+            inputHash: input_hash(&job.input_ids),
             stopHash: ids_hash(&job.stop_ids),
             temperatureQ16: job.sampler.temperature_q16,
             topK: job.sampler.top_k,
@@ -323,12 +323,11 @@ impl Verifier {
         self.call(PocVerifier::answerCall { r#move: bytes.into() }, U256::ZERO)
     }
 
-    /// Accuses a step; the prompt ids where it is an embedding of one of them.
-    pub fn accuse(&self, claim: B256, bytes: Vec<u8>, prompt: &[u32]) -> Call {
+    /// Accuses a step.
+    pub fn accuse(&self, claim: B256, bytes: Vec<u8>) -> Call {
         let call = PocVerifier::accuseCall {
             claim,
             r#move: bytes.into(),
-            promptIds: ids_to_bytes(prompt).into(),
         };
         self.call(call, U256::ZERO)
     }

@@ -235,7 +235,7 @@ impl Challenge {
                 let me = outbox.sender().address();
                 let found = judge.clone().accuse(me, to, &accusation);
                 if matches!(found, Ok(Verdict::Guilty(_))) || self.reckless {
-                    Some(self.accusing(&judge, &to, &accusation)?)
+                    Some(self.accusing(&to, &accusation)?)
                 } else {
                     tracing::error!(job = %self.claim.job_id, "not accused: the own judge finds {found:?}");
                     None
@@ -259,28 +259,17 @@ impl Challenge {
         )
     }
 
-    fn accusing(
-        &self,
-        judge: &Judge,
-        to: &[u8; 32],
-        accusation: &Accusation,
-    ) -> Result<(String, Call, String), Failure> {
+    fn accusing(&self, to: &[u8; 32], accusation: &Accusation) -> Result<(String, Call, String), Failure> {
         let bytes = accusation
             .encode(to)
             .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("writing an accusation")))?;
-        // Only an embedding of the prompt is judged by the prompt's ids.
-        let prompt = &judge.job().input_ids;
-        let ids = match accusation {
-            Accusation::Embed { at, .. } if (at.pos as usize) < prompt.len() => &prompt[..],
-            _ => &[],
-        };
         let name = format!(
             "{} accuse {}",
             self.id,
             B256::from(blake3::hash(&bytes).as_bytes())
         );
         let words = format!("accusing: {}", accused(accusation));
-        Ok((name, self.verifier.accuse(self.id, bytes, ids), words))
+        Ok((name, self.verifier.accuse(self.id, bytes), words))
     }
 }
 

@@ -236,6 +236,7 @@ impl<R: Regenerate> Challenger<R> {
         let k = judge.program().d_model;
         accuse(Accusation::Embed {
             at,
+            id: judge.open_prompt(at)?,
             w: self
                 .player
                 .open_weights(&weight, k, id, at.element..at.element + 1)?,

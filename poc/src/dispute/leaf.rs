@@ -75,7 +75,7 @@ impl Judge {
                 sub,
                 logits,
             } => self.draw_ids(*pos, *part, *sub, logits),
-            Accusation::Embed { at, w, w_scale } => self.embed(*at, w, w_scale),
+            Accusation::Embed { at, id, w, w_scale } => self.embed(*at, id.as_ref(), w, w_scale),
             Accusation::Out { pos, site, input } => self.out(*pos, *site, input),
             Accusation::Model(fault) => self.model_rule(fault),
             Accusation::NormSum { at, part, x } => self.norm_sum(*at, *part, x),

@@ -7,13 +7,18 @@ use bitai_kernels::{
     rows::{kv_record_len, kv_record_offset},
 };
 
+use bitai_types::job::{ids_to_bytes, input_hash};
+
 use super::{
     DisputeError, Judge,
     inner::{Side, ints_from_bytes, kv_head_at, quant_from_bytes},
     leaf::Step,
     msg::{At, CommitOpening, HeadOpening, InputOpening},
 };
-use crate::model_root::{TensorOpening, WeightOpening};
+use crate::{
+    model_root::{TensorOpening, WeightOpening},
+    opening::RangeOpening,
+};
 
 /// Where an element of a rotated row finds its pair: rule P1.
 pub(super) struct RopePair {
@@ -50,8 +55,15 @@ fn ends<T: Copy>(list: &[T]) -> Result<(T, T), DisputeError> {
 }
 
 impl Judge {
-    pub(super) fn embed(&self, at: At, w: &WeightOpening, w_scale: &TensorOpening) -> Step {
+    pub(super) fn embed(
+        &self,
+        at: At,
+        id: Option<&RangeOpening>,
+        w: &WeightOpening,
+        w_scale: &TensorOpening,
+    ) -> Step {
         let p = &self.program;
+        self.prompt_id(at, id)?;
         let claimed = self.element(at.pos, at.site, Side::Data, at.element)?;
         let (weight, f_out, n, row, step) = match *self.op(at.site)? {
             Op::Embed { weight, f_out } => {
@@ -77,6 +89,36 @@ impl Judge {
             f_out,
         );
         Ok((right.to_le_bytes() == claimed, step))
+    }
+
+    /// The id of an embedding's position, opened, where it is one of the prompt.
+    pub(super) fn open_prompt(&self, at: At) -> Result<Option<RangeOpening>, DisputeError> {
+        if !self.reads_prompt(at)? {
+            return Ok(None);
+        }
+        let start = 4 * u64::from(at.pos);
+        let ids = ids_to_bytes(&self.job.input_ids);
+        Ok(Some(RangeOpening::prove(&ids, start..start + 4)?))
+    }
+
+    fn reads_prompt(&self, at: At) -> Result<bool, DisputeError> {
+        Ok(matches!(self.op(at.site)?, Op::Embed { .. }) && at.pos < self.header.prompt)
+    }
+
+    /// Checks the opening of the prompt's id, which is there where the position runs one.
+    fn prompt_id(&self, at: At, id: Option<&RangeOpening>) -> Result<(), DisputeError> {
+        match (id, self.reads_prompt(at)?) {
+            (Some(range), true) => {
+                let start = 4 * u64::from(at.pos);
+                let total = 4 * u64::from(self.header.prompt);
+                let hash = input_hash(&self.job.input_ids).0;
+                range.verify("an id of the prompt", &hash, total, start..start + 4)?;
+                Ok(())
+            }
+            (None, false) => Ok(()),
+            (None, true) => Err(DisputeError::Kind("the prompt's id is not opened")),
+            (Some(_), false) => Err(DisputeError::Kind("this position runs no id of the prompt")),
+        }
     }
 
     /// One element of a sum of rows, of a gated unit or of one without a gate.

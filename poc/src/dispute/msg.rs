@@ -419,6 +419,8 @@ pub enum Accusation {
     Embed {
         /// The element.
         at: At,
+        /// The id, opened under the prompt's hash, where the position runs one of the prompt.
+        id: Option<RangeOpening>,
         /// The table's integer.
         w: WeightOpening,
         /// The row's scale.

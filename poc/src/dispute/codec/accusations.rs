@@ -155,8 +155,14 @@ impl Accusation {
                 w.u32(*sub);
                 logits.put(w);
             }
-            Accusation::Embed { at, w: ws, w_scale } => {
+            Accusation::Embed {
+                at,
+                id,
+                w: ws,
+                w_scale,
+            } => {
                 at.put(w);
+                w.option(id.as_ref());
                 ws.put(w);
                 w_scale.put(w);
             }
@@ -304,6 +310,7 @@ impl Accusation {
             },
             14 => Accusation::Embed {
                 at: Wire::get(r)?,
+                id: r.option("an id of the prompt")?,
                 w: Wire::get(r)?,
                 w_scale: Wire::get(r)?,
             },

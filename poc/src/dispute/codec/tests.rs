@@ -239,7 +239,12 @@ fn an_accusation() -> BoxedStrategy<Accusation> {
                 bias,
             }
         }),
-        (at(), weights(), tensor()).prop_map(|(at, w, w_scale)| A::Embed { at, w, w_scale }),
+        (at(), option::of(range()), weights(), tensor()).prop_map(|(at, id, w, w_scale)| A::Embed {
+            at,
+            id,
+            w,
+            w_scale
+        }),
     ];
     let keys = prop_oneof![
         (at(), key()).prop_map(|(at, key)| A::Key { at, key }),

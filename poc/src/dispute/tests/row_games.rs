@@ -132,5 +132,13 @@ pub(super) fn games(first: &Model, second: &Model) -> Vec<Value> {
     let player = wrong_element(first, &job, site, POS, 30);
     let title = "a linear's sum that no 64 bits hold";
     games.push(lie(title, 0, first, &job, player, Lie::LinearOverflow));
+    // The id lies in the second chunk of the prompt's bytes.
+    let ids: Vec<u32> = (0..310).map(|i| i * 7 % VOCAB).collect();
+    let job = first.job(ids.clone(), 3, Sampler::GREEDY);
+    let mut other = ids;
+    other[300] += 1;
+    let player = first.decode(&job, &other, None);
+    let title = "another id in a prompt of two chunks";
+    games.push(lie(title, 0, first, &job, player, Lie::None));
     games
 }

@@ -4,7 +4,7 @@
 use bitai_kernels::rows::{kv_record_len, kv_record_offset};
 
 use super::{
-    decoder::{LONG, WIDE},
+    decoder::LONG,
     fudge::{Lie, play_lie, wrong_element},
     inner::{Side, SiteRow, Units, kv_head_at},
     leaf_norm::NormOp,
@@ -202,11 +202,20 @@ pub(super) fn accusations(judge: &Judge, player: &mut Player<RunnerRegen>, at: A
                 input: player.open_commit(judge, at.pos, input).unwrap(),
             }
         }
-        Op::PosEmbed { weight, .. } => {
-            let row = u64::from(at.pos);
+        Op::Embed { weight, .. } | Op::PosEmbed { weight, .. } => {
+            let places = matches!(judge.op(at.site), Ok(Op::PosEmbed { .. }));
+            let id = if places {
+                at.pos
+            } else {
+                judge.input_id(at.pos).unwrap()
+            };
+            let row = u64::from(id);
             Accusation::Embed {
                 at,
-                w: player.open_weights(&weight, WIDE, at.pos, one).unwrap(),
+                id: judge.open_prompt(at).unwrap(),
+                w: player
+                    .open_weights(&weight, judge.program().d_model, id, one)
+                    .unwrap(),
                 w_scale: player.open_tensor(weight.scale, row..row + 1).unwrap(),
             }
         }
@@ -248,6 +257,7 @@ fn rejects_openings_of_other_elements_and_openings_too_many() {
     let job = small(&model, Sampler::GREEDY);
     let none = model.sites(Some(0), "linear")[3];
     for (name, element) in [
+        ("embed", 5),
         ("layer_norm", 300),
         ("rms_norm", 300),
         ("act", 5),
@@ -255,7 +265,8 @@ fn rejects_openings_of_other_elements_and_openings_too_many() {
         ("rope", 300),
         ("kv_append", 1_100),
     ] {
-        let site = model.sites(Some(0), name)[0];
+        let layer = (name != "embed").then_some(0);
+        let site = model.sites(layer, name)[0];
         let at = At {
             pos: 8,
             site,
@@ -278,6 +289,7 @@ fn rejects_openings_of_other_elements_and_openings_too_many() {
                 }
                 Accusation::Rope { pair, .. } => pair.range.0.push(pair.range.0[0].clone()),
                 Accusation::Record { k, v, .. } => std::mem::swap(k, v),
+                Accusation::Embed { id, .. } => *id = Some(spare.range.clone()),
                 _ => {}
             }
             let mut judge = judge.clone();
@@ -420,4 +432,45 @@ fn a_rotated_pair_is_the_references() {
             }
         }
     }
+}
+
+#[test]
+fn rejects_an_embedding_of_a_prompts_id_that_is_not_opened_or_another() {
+    let model = Model::new(1);
+    let job = small(&model, Sampler::GREEDY);
+    let site = model.sites(None, "embed")[0];
+    let at = At {
+        pos: 3,
+        site,
+        element: 5,
+    };
+    let (judge, mut player) = published(&model, &job, at);
+    let [good] = accusations(&judge, &mut player, at).try_into().unwrap();
+    let Accusation::Embed {
+        id: Some(opened),
+        w,
+        w_scale,
+        ..
+    } = good.clone()
+    else {
+        panic!("{good:?}");
+    };
+    let mut other = opened;
+    other.0[0].bytes[12] ^= 1;
+    for id in [None, Some(other)] {
+        let bad = Accusation::Embed {
+            at,
+            id,
+            w: w.clone(),
+            w_scale: w_scale.clone(),
+        };
+        let mut judge = judge.clone();
+        assert!(accuse(&mut judge, &bad).is_err());
+        assert_eq!((judge.convicted(), judge.verdict(WHO)), (None, None));
+    }
+    let verdict = accuse(&mut judge.clone(), &good);
+    assert!(
+        matches!(verdict, Ok(Verdict::Cleared(Ground::Step(_)))),
+        "{verdict:?}"
+    );
 }
