@@ -6,6 +6,7 @@ import {Blake3Node} from "./libraries/Blake3Node.sol";
 import {Branches, Dims, IProgramBook, Model} from "./interfaces/IProgramBook.sol";
 import {LongBlob} from "./libraries/LongBlob.sol";
 import {Merkle} from "./libraries/Merkle.sol";
+import {Records} from "./libraries/Records.sol";
 import {Sites} from "./libraries/Sites.sol";
 
 /// The book. Nothing in it can be changed or taken out.
@@ -18,7 +19,11 @@ contract ProgramBook is IProgramBook {
     uint256 public constant SITES_MAX = 65_536;
     /// Most elements of a norm's group (rule V8).
     uint256 private constant WIDTH_MAX = 32_768;
-    /// Most elements of a head (rule V1).
+    /// Most elements of a linear's row, of a quantisation's group and of all heads (rules V6, V7, V10).
+    uint256 private constant K_MAX = 65_536;
+    /// Elements that share a multiplier (rule V7).
+    uint256 private constant GROUP = 32;
+    /// Most elements of a head (rules V1, V9).
     uint256 private constant HEAD_DIM_MAX = 1_024;
     /// Activations that there are.
     uint256 private constant ACTIVATIONS = 3;
@@ -39,6 +44,8 @@ contract ProgramBook is IProgramBook {
         bool over;
         /// Cached rows of the layer so far.
         uint256 caches;
+        /// Out rows of the layer so far.
+        uint256 outs;
         /// First site of the unit.
         uint256 unitFirst;
         /// The unit.
@@ -114,8 +121,9 @@ contract ProgramBook is IProgramBook {
     {
         bytes memory record = records[i * Sites.RECORD:(i + 1) * Sites.RECORD];
         w.leaves[i + 1] = Blake3Node.hash(abi.encodePacked(SITE_TAG, uint32(Blake3Node.swap(i)), record));
+        Records.check(record, i);
         _layer(w, Sites.word(record, 1), dims.layers, i);
-        if (Sites.word(record, 0) == Sites.KV_APPEND) ++w.caches;
+        _inLayer(w, Sites.word(record, 0), Sites.word(record, 1), i);
         for (uint256 t = 6; t < 10; ++t) {
             uint32 id = Sites.word(record, t);
             require(id == Sites.NONE || id < tensors, NoSuchTensor(i, id));
@@ -151,13 +159,23 @@ contract ProgramBook is IProgramBook {
         w.unit = uint256(layer) + 1;
     }
 
+    /// V3, V4: what is cached, seen or committed has a layer, what samples has none.
+    function _inLayer(Walk memory w, uint32 op, uint32 layer, uint256 i) private pure {
+        if (op == Sites.KV_APPEND) ++w.caches;
+        if (op == Sites.OUT) ++w.outs;
+        bool inside = op == Sites.KV_APPEND || op == Sites.ATTENTION || op == Sites.OUT;
+        require(!inside || layer != Sites.NONE, BadLayer(i, layer));
+        require(op != Sites.SAMPLE || layer == Sites.NONE, BadLayer(i, layer));
+    }
+
     /// Writes the number of its sites into every site of the unit that ends before `end`.
     function _closeUnit(Walk memory w, uint256 end) private pure {
         uint256 n = end - w.unitFirst;
         require(n <= UNIT_SITES_MAX, ProgramTooLarge(0, n));
         if (w.last != Sites.NONE && !w.over) {
             require(w.caches == 1, BadCache(w.last));
-            w.caches = 0;
+            require(w.outs == 1, BadOut(w.last));
+            (w.caches, w.outs) = (0, 0);
         }
         bytes memory kept = w.kept;
         for (uint256 i = w.unitFirst; i < end; ++i) {
@@ -178,16 +196,14 @@ contract ProgramBook is IProgramBook {
     {
         uint32 op = Sites.word(r, 0);
         if (op == Sites.EMBED || op == Sites.POS_EMBED) {
-            _reads(r, i, 2);
+            require(Sites.word(r, 8) == Sites.NONE || dims.dModel % GROUP == 0, BadShape(i));
             return _acts(dims.dModel);
         }
         if (op == Sites.RMS_NORM || op == Sites.LAYER_NORM || op == Sites.ROPE) {
-            _reads(r, i, 1);
-            // The bias is the last of a site's tensors.
-            require(op != Sites.LAYER_NORM || Sites.word(r, 9) != Sites.NONE, NoSuchTensor(i, Sites.NONE));
             uint256 group = Sites.word(r, op == Sites.ROPE ? 10 : 13);
             uint256 cols = _inputActs(w, r, i, 0);
-            require(group != 0 && group <= WIDTH_MAX && cols % group == 0, BadShape(i));
+            uint256 most = op == Sites.ROPE ? HEAD_DIM_MAX : WIDTH_MAX;
+            require(group != 0 && group <= most && cols % group == 0, BadShape(i));
             // V9: pairs, of neighbours or of halves.
             require(op != Sites.ROPE || (group % 2 == 0 && Sites.word(r, 11) < 2), BadShape(i));
             return _acts(cols);
@@ -229,7 +245,9 @@ contract ProgramBook is IProgramBook {
             // An encoder's attention: its trace has another order.
             require(Sites.word(r, 17) == 1, NoDisputeFor(i, op));
             _heads(w, r, i, 0, cols, dims.headDim);
+            // Its own layer's row.
             require(_input(w, r, i, 1) >> 248 == Sites.KIND_KV, BadShape(i));
+            require(_layerOf(w, Sites.word(r, 3)) == Sites.word(r, 1), BadShape(i));
             return _acts(cols);
         }
         require(op == Sites.SAMPLE, NoDisputeFor(i, op));
@@ -242,7 +260,9 @@ contract ProgramBook is IProgramBook {
         uint256 wht = Sites.word(r, 11);
         uint256 group = Sites.word(r, 12);
         uint256 cols = _inputActs(w, r, i, 0);
-        require((planes == 1 || planes == 2) && group != 0 && cols % group == 0, BadShape(i));
+        require(
+            (planes == 1 || planes == 2) && group != 0 && group <= K_MAX && cols % group == 0, BadShape(i)
+        );
         require(wht <= 512 && wht & (wht - (wht == 0 ? 0 : 1)) == 0 && wht != 1, BadShape(i));
         require(wht == 0 || group % wht == 0, BadShape(i));
         return Sites.KIND_QUANT << 248 | planes << 240 | cols << 208 | group << 176;
@@ -253,21 +273,13 @@ contract ProgramBook is IProgramBook {
         uint256 n = Sites.word(r, 10);
         uint256 k = Sites.word(r, 11);
         uint256 segments = Sites.word(r, 12);
-        _reads(r, i, 2);
         // V7.
-        require(k <= 65_536 && n <= 1 << 20, BadShape(i));
+        require(k <= K_MAX && n <= 1 << 20, BadShape(i));
         require(x >> 248 == Sites.KIND_QUANT && n != 0 && (x >> 208) & 0xffffffff == k, BadShape(i));
         require(segments == 1 || segments == 2 || segments == 4 || segments == 8, BadShape(i));
         require(((x >> 176) & 0xffffffff) * segments == k, BadShape(i));
-        require(Sites.word(r, 8) == Sites.NONE || (k / segments) % 32 == 0, BadShape(i));
+        require(Sites.word(r, 8) == Sites.NONE || (k / segments) % GROUP == 0, BadShape(i));
         return _acts(n);
-    }
-
-    /// Refuses a site that does not name the first `n` tensors that its op reads.
-    function _reads(bytes memory r, uint256 i, uint256 n) private pure {
-        for (uint256 t = 6; t < 6 + n; ++t) {
-            require(Sites.word(r, t) != Sites.NONE, NoSuchTensor(i, Sites.NONE));
-        }
     }
 
     /// Refuses an input that is not int8 heads with a scale each.
@@ -275,8 +287,22 @@ contract ProgramBook is IProgramBook {
         private
         pure
     {
+        require(cols <= K_MAX, BadShape(i));
         uint256 want = Sites.KIND_QUANT << 248 | 1 << 240 | cols << 208 | dim << 176;
         require(dim != 0 && _input(w, r, i, input) >> 176 == want >> 176, BadShape(i));
+    }
+
+    /// Layer of an earlier site.
+    function _layerOf(Walk memory w, uint256 id) private pure returns (uint32) {
+        bytes memory kept = w.kept;
+        uint256 size = Sites.KEPT;
+        uint256 x;
+        assembly ("memory-safe") {
+            x := mload(add(add(kept, 36), mul(id, size)))
+        }
+        // Four bytes stay four bytes.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return uint32(Blake3Node.swap(x >> 224));
     }
 
     function _acts(uint256 cols) private pure returns (uint256) {

@@ -77,15 +77,47 @@ contract ProgramBookTest is GameBase {
         dims.layers = 257;
         _refuse(IProgramBook.ProgramTooLarge.selector, records);
         dims.layers = 2;
-        // The cached row becomes a sum of its inputs: attention has nothing to read.
-        _refuse(IProgramBook.BadShape.selector, _with(11, 0, 10));
-        // The last layer's out row, which no site reads, becomes a second cached row.
+        // Op 7 caches, 13 has no gate, 11 is an out row. The cached row becomes a sum of its inputs, which are quantised.
+        bytes memory sound = records;
+        records = _with(11, 0, 10);
+        records = _with(11, 10, 0);
+        _refuse(IProgramBook.BadShape.selector, _with(11, 11, 0));
+        records = sound;
+        // The last layer's out row, which no site reads, becomes a second cached row, or none.
         uint256 out = records.length / 104 - 5;
+        _refuse(IProgramBook.BadOut.selector, _with(out, 0, 13));
         records = _with(out, 0, 7);
         records = _with(out, 2, 9);
         records = _with(out, 3, 10);
         records = _with(out, 10, 2);
         _refuse(IProgramBook.BadCache.selector, _with(out, 11, 16));
+    }
+
+    function test_rejects_what_is_cached_or_committed_outside_of_a_layer_and_what_samples_inside() public {
+        uint32 none = type(uint32).max;
+        uint256 last = records.length / 104 - 1;
+        // Behind the layers the norm becomes an out row; then sampling and all before it is of the last layer.
+        bytes memory sound = records;
+        records = _with(last - 3, 0, 11);
+        records = _with(last - 3, 6, none);
+        for (uint256 word = 10; word < 16; ++word) {
+            records = _with(last - 3, word, 0);
+        }
+        _refuse(IProgramBook.BadLayer.selector, records);
+        records = sound;
+        for (uint256 i = last - 3; i < last; ++i) {
+            records = _with(i, 1, 1);
+        }
+        _refuse(IProgramBook.BadLayer.selector, _with(last, 1, 1));
+    }
+
+    function test_rejects_words_that_an_op_does_not_use() public {
+        // An input and a tensor too many, a parameter behind the last, a bias of an embedding, 31 fraction bits.
+        _refuse(IProgramBook.BadRecord.selector, _with(1, 3, 0));
+        _refuse(IProgramBook.BadRecord.selector, _with(1, 7, 0));
+        _refuse(IProgramBook.BadRecord.selector, _with(1, 16, 1));
+        _refuse(IProgramBook.BadRecord.selector, _with(0, 9, 0));
+        _refuse(IProgramBook.BadRecord.selector, _with(0, 10, 31));
     }
 
     function test_rejects_tensors_that_the_pack_lacks_and_ops_without_a_dispute() public {

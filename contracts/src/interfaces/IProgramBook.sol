@@ -85,7 +85,11 @@ interface IProgramBook {
     error BadLayer(uint256 site, uint32 layer);
     /// Thrown when a layer does not cache exactly one row.
     error BadCache(uint32 layer);
-    /// Thrown when a site names a tensor that the pack does not hold.
+    /// Thrown when a layer does not put out exactly one row (rule V4).
+    error BadOut(uint32 layer);
+    /// Thrown when a record is none that a site of its op has: a word that the op does not use, or a number outside its range.
+    error BadRecord(uint256 site);
+    /// Thrown when a site names a tensor that the pack does not hold, or none where its op needs one.
     error NoSuchTensor(uint256 site, uint32 tensor);
     /// Thrown when an op has no dispute: an encoder's, or one that the tensor spec does not have.
     error NoDisputeFor(uint256 site, uint32 op);

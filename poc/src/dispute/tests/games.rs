@@ -305,7 +305,7 @@ fn file(test: &str, programs: Vec<Value>, games: Vec<Value>) -> Value {
 }
 
 /// Compares a file with what is played, or writes it.
-fn committed(name: &str, games: &Value) {
+pub(super) fn committed(name: &str, games: &Value) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../vectors/{name}.json"));
     let text = serde_json::to_string_pretty(games).unwrap() + "\n";
     if std::env::var_os("BITAI_WRITE_VECTORS").is_some() {

@@ -9,6 +9,7 @@ mod honest;
 mod model;
 mod model_games;
 mod parallel;
+mod programs;
 mod restart;
 mod row_games;
 mod rows;
