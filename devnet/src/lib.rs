@@ -7,6 +7,8 @@ pub mod banner;
 pub mod deploy;
 pub mod liar;
 pub mod once;
+#[cfg(test)]
+mod overhead;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

@@ -60,6 +60,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Compare this device with the tensor spec, rule by rule and bit for bit
     Selftest(SelftestArgs),
+    /// Print what checks, attestations and disputes catch, with what chance and at what cost; needs no chain
+    Soundness(crate::soundness::SoundnessArgs),
 }
 
 /// `models ...`

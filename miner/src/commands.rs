@@ -13,7 +13,7 @@ use crate::{
     datadir::DataDir,
     dispute::validate,
     exit::Failure,
-    infer, models, offers, registration, selftest, stake, status, verify, wallet, worker,
+    infer, models, offers, registration, selftest, soundness, stake, status, verify, wallet, worker,
 };
 
 /// The whole program: parses, resolves, runs, and turns a failure into its words and exit code.
@@ -85,6 +85,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Doctor(args) => status::doctor(&data, &layers, args).await,
         Command::Bench(args) => bench::run(&data, &layers, args),
         Command::Selftest(args) => selftest::run(&layers, args),
+        Command::Soundness(args) => soundness::run(args),
     }
 }
 

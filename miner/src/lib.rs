@@ -1,6 +1,6 @@
 //! The BitAI neuron: takes jobs, runs models on integers, proves and submits what it computed.
 //!
-//! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `bench`, `selftest`, `receipt` and
+//! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `bench`, `selftest`, `soundness`, `receipt` and
 //! `verify` need no chain. `chain` talks to a node over JSON-RPC, `worker` is the neuron itself: it watches jobs,
 //! keeps the `journal` and submits; `dispute` has both seats of a dispute. Nothing here depends on a node.
 
@@ -24,6 +24,7 @@ pub mod progress;
 pub mod receipt;
 pub mod registration;
 pub mod selftest;
+pub mod soundness;
 pub mod stake;
 pub mod status;
 pub mod verify;

@@ -354,3 +354,72 @@ fn a_wallet_is_made_shown_and_never_prints_its_secret() {
         "never replaced"
     );
 }
+
+/// What stands between the two marks of the security page.
+const PAGE: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../docs/security/proof-of-compute.md"
+);
+const MARKS: [&str; 2] = ["<!-- soundness: begin -->\n", "<!-- soundness: end -->"];
+
+#[test]
+fn the_security_page_holds_what_soundness_prints() {
+    let dir = tempfile::tempdir().unwrap();
+    let printed = String::from_utf8(miner(dir.path(), &["soundness"]).stdout).unwrap();
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let (before, rest) = page.split_once(MARKS[0]).unwrap();
+    let (held, after) = rest.split_once(MARKS[1]).unwrap();
+    if std::env::var_os("BITAI_WRITE_DOCS").is_some() {
+        std::fs::write(PAGE, [before, MARKS[0], &printed, MARKS[1], after].concat()).unwrap();
+        return;
+    }
+    assert!(
+        held == printed,
+        "run with BITAI_WRITE_DOCS=1 and commit docs/security/proof-of-compute.md"
+    );
+}
+
+#[test]
+fn soundness_answers_for_what_was_typed_and_needs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = "soundness --fee-rate 10 --honest 0.75 --validators 4 --model 8b --prompt 100 --json";
+    let out = miner(dir.path(), &args.split(' ').collect::<Vec<_>>());
+    assert!(out.status.success());
+    let report: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    // (1 - 3/4)^4.
+    assert_eq!(report["attest"]["none_honest"]["minus_log2_hundredths"], 800);
+    assert_eq!(report["params"]["fee"], 2_000 + 6 * 100 + 60 * 128);
+    let models = report["disputes"]["models"].as_array().unwrap();
+    assert_eq!(models.len(), 1);
+    assert_eq!(models[0]["rounds"], 8);
+    assert_eq!(models[0]["rates"].as_array().unwrap().len(), 1);
+    let text = miner(dir.path(), &["soundness", "--model", "135m"]).stdout;
+    assert!(
+        String::from_utf8(text)
+            .unwrap()
+            .contains("Disputes about SmolLM2-135M")
+    );
+}
+
+#[test]
+fn rejects_nonsense_to_soundness_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, named) in [
+        ("--honest 1.5", "no share"),
+        ("--honest=-1", "no share"),
+        ("--rechecked half", "no share"),
+        ("--validators 0", "validators drawn must be 1 or more"),
+        ("--fee-rate 0", "fee rate"),
+        ("--fee-rate 10,x", "invalid digit"),
+        ("--model 2b", "135m"),
+        ("--prompt 9000", "do not fit the context"),
+        ("--hash-work 257", "at most 256"),
+    ] {
+        let mut all = vec!["soundness"];
+        all.extend(args.split(' '));
+        let out = miner(dir.path(), &all);
+        assert_eq!(out.status.code(), Some(2), "{args}");
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(said.contains(named), "{args}: {said}");
+    }
+}
