@@ -43,6 +43,18 @@ pub trait Device: Send + Sync {
     /// Checks program and tensors against the spec (overflow bounds included) and takes them in; `tensors`
     /// are indexed by [`crate::TensorId`]. Refuses what does not fit, with the numbers.
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError>;
+
+    /// [`Device::load`] for one sequence of at most `tokens` positions at a time: a device that sets memory aside for
+    /// its cache sets aside no more than that takes.
+    fn load_for(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        tokens: u32,
+    ) -> Result<Box<dyn Runner>, KernelError> {
+        let _ = tokens;
+        self.load(program, tensors)
+    }
 }
 
 /// A sequence that a runner holds.

@@ -35,15 +35,32 @@ pub(crate) struct Place {
     groups: Vec<u32>,
 }
 
+/// Bytes of a page in every layer that caches.
+fn group_bytes(program: &Program) -> u64 {
+    let (_, caches) = numbered(program);
+    (PAGE * caches.max(1) * stride(program)) as u64
+}
+
+/// Bytes of the table that says which page is whose.
+fn table_bytes(program: &Program) -> u64 {
+    let (_, caches) = numbered(program);
+    (SLOTS * caches.max(1) * (program.context as usize).div_ceil(PAGE) * 4) as u64
+}
+
+/// Bytes of a cache for one sequence of `tokens` positions.
+pub(crate) fn bytes_for(program: &Program, tokens: u32) -> u64 {
+    table_bytes(program) + u64::from(tokens).div_ceil(PAGE as u64) * group_bytes(program)
+}
+
 impl Cache {
     /// A cache of at most `bytes`, no more than [`SLOTS`] sequences of the longest kind need, at least one page group.
     pub(crate) fn new(driver: &Arc<dyn Driver>, program: &Program, bytes: u64) -> Result<Self, KernelError> {
         let (of_layer, caches) = numbered(program);
         let row_stride = stride(program);
-        let group = (PAGE * caches.max(1) * row_stride) as u64;
+        let group = group_bytes(program);
         let pages_a_layer = (program.context as usize).div_ceil(PAGE);
         let most = (SLOTS * pages_a_layer) as u64;
-        let table = vec![0u8; SLOTS * caches.max(1) * pages_a_layer * 4];
+        let table = vec![0u8; table_bytes(program) as usize];
         let bytes = bytes.saturating_sub(table.len() as u64);
         let groups = (bytes / group).min(most).max(1) as usize;
         Ok(Self {

@@ -66,6 +66,24 @@ impl CudaDevice {
     }
 }
 
+impl CudaDevice {
+    fn load_with(
+        &self,
+        memory: Memory,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+    ) -> Result<Box<dyn Runner>, KernelError> {
+        let runner = runner::CudaRunner::load(
+            self.driver.clone(),
+            memory,
+            runner::Limits::default(),
+            program,
+            tensors,
+        )?;
+        Ok(Box::new(runner))
+    }
+}
+
 impl Device for CudaDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
@@ -76,13 +94,16 @@ impl Device for CudaDevice {
     }
 
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
-        let runner = runner::CudaRunner::load(
-            self.driver.clone(),
-            self.memory,
-            runner::Limits::default(),
-            program,
-            tensors,
-        )?;
-        Ok(Box::new(runner))
+        self.load_with(self.memory, program, tensors)
+    }
+
+    fn load_for(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        tokens: u32,
+    ) -> Result<Box<dyn Runner>, KernelError> {
+        let cache_bytes = Some(cache::bytes_for(&program, tokens));
+        self.load_with(Memory { cache_bytes }, program, tensors)
     }
 }

@@ -50,6 +50,23 @@ fn rejects_a_sequence_that_the_cache_has_no_room_for() {
     runner.open(1).unwrap();
 }
 
+#[test]
+fn a_cache_for_one_sequence_holds_it_and_no_other() {
+    let case = conformance::Shape::SMALL.build("one sequence");
+    let device = CudaDevice::emulated(0, MEMORY);
+    let tokens = case.program.context;
+    let mut runner = device
+        .load_for(case.program.clone(), &case.tensors, tokens)
+        .unwrap();
+    let first = runner.open(tokens).unwrap();
+    assert!(matches!(
+        runner.open(1),
+        Err(KernelError::OutOfMemory { free: 0, .. })
+    ));
+    runner.close(first);
+    runner.open(tokens).unwrap();
+}
+
 /// Roots of a case's tokens in two steps, few rows at a time. From the second step on the nth allocation fails and the
 /// step is taken again; None where nothing failed.
 fn roots_after_a_failure(case: &conformance::Case, tokens: &[u32], nth: u32) -> (bool, Vec<crate::Hash>) {
