@@ -245,14 +245,22 @@ impl Devnet {
             device: options.device,
         };
         let signer = Account::named("neuron").signer;
-        let neuron = worker::prepare(&self.data, self.hub.clone(), signer, &settings).await?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let done = tokio::spawn(neuron.run(async move {
-            // A dropped sender means the same.
-            let _ = stopped.await;
-        }));
+        let (ready, is_ready) = oneshot::channel();
+        let (data, hub) = (self.data.clone(), self.hub.clone());
+        let done = tokio::spawn(async move {
+            let stop = async {
+                // A dropped sender means the same.
+                let _ = stopped.await;
+            };
+            worker::work(&data, hub, signer, &settings, ready, stop).await
+        });
         self.working = Some(Working { stop, done });
-        Ok(())
+        match is_ready.await {
+            Ok(()) => Ok(()),
+            // It says why when it ends.
+            Err(_) => self.stop_neuron().await,
+        }
     }
 
     /// Stops the neuron after its current turn; what it was doing is in its journal.

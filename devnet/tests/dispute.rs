@@ -19,12 +19,15 @@ use bitai_miner::{
         Verifier,
         verifier::{BY_CONTRADICTION, BY_SILENCE, CLAIM_CONVICTED, Event, Logged},
     },
-    config, stake, worker,
+    config,
+    dispute::{Challenge, Mover, Outbox, opened},
+    models, stake, worker,
 };
 use bitai_node::{
     bitcoin::{Backend, embedded::EmbeddedRegtest},
     inscriber::keys::Keys,
 };
+use bitai_poc::dispute::{Ask, Challenge as Plays, Judge, Move};
 use bitai_types::{Job, Sampler};
 use common::{job, options, settled};
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -120,26 +123,31 @@ async fn another_output_beside_a_right_root_contradicts_itself() {
     devnet.stop().await.unwrap();
 }
 
-/// The honest neuron at work, in a task of its own.
+/// The honest neuron at work on a model, in a task of its own.
 async fn neuron(
     devnet: &Devnet,
     options: &Options,
+    model: &str,
 ) -> (oneshot::Sender<()>, JoinHandle<Result<(), Failure>>) {
     let settings = worker::Settings {
-        models: options.models.clone(),
+        models: vec![model.into()],
         ask: config::Ask::default(),
         stake: Some(stake_wei()),
         keep_offers: false,
         device: options.device,
     };
     let signer = Account::named("neuron").signer;
-    let neuron = worker::prepare(&options.data, devnet.hub.clone(), signer, &settings)
-        .await
-        .unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let work = tokio::spawn(neuron.run(async move {
-        let _ = stopped.await;
-    }));
+    let (data, hub) = (options.data.clone(), devnet.hub.clone());
+    let (ready, is_ready) = oneshot::channel();
+    let work = tokio::spawn(async move {
+        let stop = async {
+            let _ = stopped.await;
+        };
+        worker::work(&data, hub, signer, &settings, ready, stop).await
+    });
+    // It may never be: the seat answers all the same.
+    let _ = is_ready.await;
     (stop, work)
 }
 
@@ -167,24 +175,86 @@ async fn answered(devnet: &Devnet, who: &'static str, count: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_neuron_that_starts_again_in_mid_game_goes_on_answering() {
+async fn a_neuron_that_starts_again_in_mid_game_goes_on_answering_even_where_it_can_take_no_jobs() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = quick(dir.path(), false);
     options.rules.clock = 60;
     let devnet = Devnet::start(&options).await.unwrap();
-    let (stop, work) = neuron(&devnet, &options).await;
+    let (stop, work) = neuron(&devnet, &options, common::MODEL).await;
     let restart = async {
         answered(&devnet, "bob", 2).await;
         stop.send(()).unwrap();
         work.await.unwrap().unwrap();
         // The transcript goes too: it can be made again.
         std::fs::remove_dir_all(options.data.journal()).unwrap();
-        neuron(&devnet, &options).await
+        // Nor does it find what it is to serve.
+        neuron(&devnet, &options, "nowhere").await
     };
     let (played, (stop, work)) = tokio::join!(played(&devnet, &options, Kind::FalseDispute), restart);
     assert!(played.report.rounds() > 2, "{}", played.report);
+    assert!(!work.is_finished(), "another game may come");
     stop.send(()).unwrap();
-    work.await.unwrap().unwrap();
+    let why = work.await.unwrap().unwrap_err();
+    assert!(matches!(why, Failure::NoModel { .. }), "{why}");
+    devnet.stop().await.unwrap();
+}
+
+/// Asks for one position, and says nothing more.
+struct Puppet(u32);
+
+impl Plays for Puppet {
+    fn next(&mut self, judge: &Judge) -> Move {
+        let ask = Ask::Token { pos: self.0 };
+        match judge.builds_on(&ask) {
+            Ok(to) if !judge.published().token.contains_key(&self.0) => Move::Ask { to, ask },
+            _ => Move::Resign,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_first_game_is_over_is_answered_for_until_its_window_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = quick(dir.path(), true);
+    options.rules.challenge_window = 300;
+    let devnet = Devnet::start(&options).await.unwrap();
+    let first = played(&devnet, &options, Kind::FalseDispute).await;
+    // Deeper than any reorg is looked for.
+    let backend = Arc::clone(&devnet.node.parts().backend);
+    let nobody = Keys::from_seed(&[9; 32], backend.network()).script();
+    let height = || async { devnet.hub.node().height().await.unwrap() };
+    let since = height().await;
+    backend.generate(130, &nobody).unwrap();
+    common::until("the node has followed", || async { height().await > since + 120 }).await;
+    // The seat has looked at this height.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+
+    let verifier = Verifier::of(&devnet.hub).await.unwrap().unwrap();
+    let claim = verifier.public(first.claim).await.unwrap();
+    let (_, pack) = models::open_root(&devnet.data, &claim.job.model_root).unwrap();
+    let model = (pack.program(), opened(&pack).unwrap().branches());
+    let posted = devnet.hub.find(first.job_id).await.unwrap().height;
+    let alice = common::sender(&devnet, "alice");
+    let asked = 1;
+    let puppet: Mover = Box::new(Puppet(asked));
+    let mut seat = Challenge::new(verifier.clone(), claim, model, posted, Some(puppet));
+    let mut outbox = Outbox::new(alice);
+    let is_answered =
+        |logged: &Logged| logged.height > since + 100 && matches!(logged.event, Event::Answered { .. });
+    let end = tokio::time::Instant::now() + common::PATIENCE;
+    loop {
+        let now = height().await;
+        seat.step(&mut outbox, now).await.unwrap();
+        let events = verifier.events(first.claim, 0).await.unwrap();
+        if events.iter().any(is_answered) {
+            break;
+        }
+        assert!(
+            tokio::time::Instant::now() < end,
+            "the neuron has lost sight of its claim"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     devnet.stop().await.unwrap();
 }
 

@@ -229,8 +229,8 @@ pub fn lie(pack: &Pack, device: &dyn Device, job: &Job, kind: Kind) -> Result<Li
 struct Mute;
 
 impl Defend for Mute {
-    fn answer(&mut self, _: &Ask) -> Option<Answer> {
-        None
+    fn answer(&mut self, _: &Ask) -> Result<Answer, DisputeError> {
+        Err(DisputeError::Kind("silent"))
     }
 }
 
@@ -238,12 +238,12 @@ impl Defend for Mute {
 struct WrongPiece(Player<Tampered>);
 
 impl Defend for WrongPiece {
-    fn answer(&mut self, ask: &Ask) -> Option<Answer> {
-        let mut answer = self.0.respond(ask).ok()?;
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, DisputeError> {
+        let mut answer = self.0.respond(ask)?;
         if let Answer::Piece(bytes) = &mut answer {
             bytes[0] ^= 1;
         }
-        Some(answer)
+        Ok(answer)
     }
 }
 
@@ -279,8 +279,15 @@ impl Fudged {
 }
 
 impl Defend for Fudged {
-    fn answer(&mut self, ask: &Ask) -> Option<Answer> {
-        let answer = self.player.respond(ask).ok()?;
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, DisputeError> {
+        let answer = self.player.respond(ask)?;
+        self.fudged(ask, answer)
+            .ok_or(DisputeError::Kind("this lie has no such answer"))
+    }
+}
+
+impl Fudged {
+    fn fudged(&mut self, ask: &Ask, answer: Answer) -> Option<Answer> {
         Some(match (answer, *ask) {
             (Answer::Keys(a), Ask::Keys { pos, site, element }) => {
                 let piece = Ask::Piece {

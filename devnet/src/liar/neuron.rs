@@ -153,7 +153,7 @@ impl Liar {
                     continue;
                 };
                 outbox
-                    .push(&format!("late {id}"), &verifier.answer(bytes))
+                    .push(height, &format!("late {id}"), &verifier.answer(bytes))
                     .await?;
             }
         }

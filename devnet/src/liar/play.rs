@@ -14,7 +14,7 @@ use bitai_miner::{
     cli::Heights,
     config,
     dispute::{
-        Challenge, Outbox, Outcome, opened,
+        Challenge, Mover, Outbox, Outcome, Shelf, opened,
         report::{Report, report},
         validate::{Validator, validate},
     },
@@ -198,14 +198,8 @@ async fn convict(
             to: None,
         };
         let signer = Account::named(name).signer;
-        let validator = Validator::new(
-            &devnet.data,
-            &devnet.hub,
-            signer,
-            Arc::clone(device),
-            Some(heights),
-        )
-        .await?;
+        let shelf = Arc::new(Shelf::on(devnet.data.clone(), Arc::clone(device), 1));
+        let validator = Validator::new(&devnet.hub, signer, shelf, Some(heights)).await?;
         validate(validator, true, std::future::pending(), &mut |_| ()).await
     };
     let all = names.iter().map(|name| one(name));
@@ -250,7 +244,7 @@ async fn doubt(
 ) -> Result<(), Failure> {
     let (_, pack) = models::open_root(&devnet.data, &claim.job.model_root)?;
     let model = (pack.program(), opened(&pack)?.branches());
-    let mover = Box::new(Challenger::new(lie.player));
+    let mover = Some(Box::new(Challenger::new(lie.player)) as Mover);
     let mut seat = Challenge::new(verifier.clone(), claim.clone(), model, posted, mover).reckless();
     let mut outbox = Outbox::new(sender(&devnet.hub, "bob"));
     loop {

@@ -19,7 +19,7 @@ use crate::{
     exit::Failure,
 };
 
-/// Heights that one `eth_getLogs` may span.
+/// Heights that one `eth_getLogs` spans at most; fewer where a node refuses that.
 const LOG_SPAN: u64 = 5_000;
 
 /// What a revert says, where the data is a known error.
@@ -234,14 +234,22 @@ impl Hub {
     pub(super) async fn events(&self, filter: Filter, from: u64, to: u64) -> Result<Vec<Log>, Refusal> {
         let mut logs = Vec::new();
         let mut start = from;
+        let mut span = LOG_SPAN;
         while start <= to {
-            let end = to.min(start.saturating_add(LOG_SPAN - 1));
-            logs.extend(
-                self.node
-                    .logs(&filter.clone().from_block(start).to_block(end))
-                    .await?,
-            );
-            start = end + 1;
+            let end = to.min(start.saturating_add(span - 1));
+            match self
+                .node
+                .logs(&filter.clone().from_block(start).to_block(end))
+                .await
+            {
+                Ok(found) => {
+                    logs.extend(found);
+                    start = end + 1;
+                }
+                // Nodes differ in how many heights or results they give at once, and in the words for it.
+                Err(Refusal::Said { .. }) if end > start => span = (end - start + 1).div_ceil(2),
+                Err(e) => return Err(e),
+            }
         }
         Ok(logs)
     }

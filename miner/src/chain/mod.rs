@@ -4,6 +4,8 @@ pub mod hub;
 pub mod node;
 pub mod registry;
 pub mod send;
+#[cfg(test)]
+pub(crate) mod testnode;
 pub mod verifier;
 
 pub use hub::Hub;

@@ -35,12 +35,23 @@ pub struct Call {
 pub struct Sender {
     node: Arc<Node>,
     signer: PrivateKeySigner,
+    /// Held from reading a nonce to sending: clones of one sender work side by side.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Sender {
     /// An account that signs with `signer`.
     pub fn new(node: Arc<Node>, signer: PrivateKeySigner) -> Self {
-        Self { node, signer }
+        Self {
+            node,
+            signer,
+            turn: Arc::default(),
+        }
+    }
+
+    /// The turn to take the next nonce; held until what is signed with it has left. Clones of this sender wait.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// The account.
@@ -191,6 +202,7 @@ impl Sender {
         note: &mut (dyn FnMut(&Signed) -> Result<(), Failure> + Send),
     ) -> Result<Signed, Refusal> {
         let mut raises = 0;
+        let _turn = self.turn().await;
         loop {
             let nonce = self.node.nonce(self.address(), "pending").await?;
             let signed = self.sign(call, nonce, raises).await?;

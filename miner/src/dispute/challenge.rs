@@ -1,14 +1,19 @@
 //! The challenger's seat about one claim: opens or joins, asks, reads, accuses, and takes its bond back. Every step
 //! follows from what stands on the chain.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 use bitai_kernels::Program;
 use bitai_poc::{
     Branches,
     dispute::{Accusation, Ask, Challenge as Plays, Claim, Judge, Move, Verdict},
 };
+
+use tokio::task::JoinHandle;
 
 use super::{
     outbox::Outbox,
@@ -28,6 +33,11 @@ use crate::{
 
 /// Who decides the moves.
 pub type Mover = Box<dyn Plays + Send>;
+/// Runs a claim again: whether it is right, and who decides the moves about it. Called on a thread of its own.
+pub type Doubter = Arc<dyn Fn(&Claim) -> Result<(bool, Mover), Failure> + Send + Sync>;
+
+/// Pause before the next try after the own engine failed.
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Where a challenger stands with a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +62,8 @@ pub struct Challenge {
     /// Height below which nothing happened to the claim.
     from: u64,
     mover: Option<Mover>,
+    /// Makes a mover where there is none: after a restart, or after the device failed under the last one.
+    doubter: Option<Doubter>,
     /// Sends accusations that the own judge would clear: for tests of what happens to those who do.
     reckless: bool,
     view: Option<View>,
@@ -59,7 +71,20 @@ pub struct Challenge {
     decided: Option<(String, Call, String)>,
     /// Whether `view` leaves nothing to say.
     silent: bool,
+    /// A decision under way, and whether something was published since it began.
+    work: Option<JoinHandle<Worked>>,
+    is_stale: bool,
+    again_at: Option<Instant>,
+    /// The last failure of the own engine: said once.
+    failed: Option<String>,
     told: usize,
+}
+
+/// The mover unless it failed, its move, what that was decided on.
+struct Worked {
+    mover: Option<Mover>,
+    made: Result<Move, Failure>,
+    judge: Judge,
 }
 
 impl Challenge {
@@ -69,7 +94,7 @@ impl Challenge {
         claim: Claim,
         (program, branches): (Arc<Program>, Branches),
         from: u64,
-        mover: Mover,
+        mover: Option<Mover>,
     ) -> Self {
         Self {
             id: B256::from(claim.id()),
@@ -78,11 +103,16 @@ impl Challenge {
             program,
             branches,
             from,
-            mover: Some(mover),
+            mover,
+            doubter: None,
             reckless: false,
             view: None,
             decided: None,
             silent: false,
+            work: None,
+            is_stale: false,
+            again_at: None,
+            failed: None,
             told: 0,
         }
     }
@@ -91,6 +121,14 @@ impl Challenge {
     pub fn reckless(self) -> Self {
         Self {
             reckless: true,
+            ..self
+        }
+    }
+
+    /// The same with somebody who makes movers.
+    pub fn remade_by(self, doubter: Doubter) -> Self {
+        Self {
+            doubter: Some(doubter),
             ..self
         }
     }
@@ -120,7 +158,7 @@ impl Challenge {
             (CLAIM_CONVICTED, GAME_PLAYING) => {
                 self.tell().await?;
                 let call = self.verifier.take_back(id);
-                outbox.push(&format!("{id} take back"), &call).await?;
+                outbox.push(height, &format!("{id} take back"), &call).await?;
             }
             (CLAIM_CONVICTED, _) => {
                 self.tell().await?;
@@ -141,7 +179,7 @@ impl Challenge {
                 } else {
                     self.verifier.join(id, bond)
                 };
-                if outbox.push(&format!("{id} open"), &call).await? {
+                if outbox.push(height, &format!("{id} open"), &call).await? {
                     tracing::info!(claim = %id, %job, bond_wei = %bond, "opening a game");
                 }
             }
@@ -150,11 +188,11 @@ impl Challenge {
                 match standing.turn {
                     Turn::NeuronIsOut => {
                         let call = self.verifier.timeout(id, me);
-                        if outbox.push(&format!("{id} timeout"), &call).await? {
+                        if outbox.push(height, &format!("{id} timeout"), &call).await? {
                             tracing::info!(claim = %id, %job, "the neuron's clock ran out; ending the game");
                         }
                     }
-                    Turn::Challenger(left) => self.play(outbox, left).await?,
+                    Turn::Challenger(left) => self.play(outbox, height, left).await?,
                     Turn::Neuron(_) | Turn::ChallengerIsOut => {}
                 }
             }
@@ -175,6 +213,7 @@ impl Challenge {
         self.view = Some(view);
         self.decided = None;
         self.silent = false;
+        self.is_stale = true;
         Ok(())
     }
 
@@ -201,48 +240,103 @@ impl Challenge {
         self.told = events.len();
     }
 
-    /// Decides the next move, once for what is published, and sends it.
-    async fn play(&mut self, outbox: &mut Outbox, left: u64) -> Result<(), Failure> {
+    /// Decides the next move, once for what is published, and sends it. Never waits for a computation.
+    async fn play(&mut self, outbox: &mut Outbox, height: u64, left: u64) -> Result<(), Failure> {
         if self.decided.is_none() && !self.silent {
-            self.decide(outbox).await?;
+            match self.work.take() {
+                Some(work) if work.is_finished() => self.take(work, outbox.sender().address()).await?,
+                Some(work) => self.work = Some(work),
+                None => self.begin(),
+            }
         }
         let Some((name, call, words)) = &self.decided else {
             return Ok(());
         };
-        if outbox.push(name, call).await? {
+        if outbox.push(height, name, call).await? {
             tracing::info!(job = %self.claim.job_id, bytes = call.data.len(), clock = left, "{words}");
         }
         Ok(())
     }
 
-    async fn decide(&mut self, outbox: &Outbox) -> Result<(), Failure> {
-        let (Some(mover), Some(view)) = (self.mover.take(), &self.view) else {
-            return Ok(());
+    /// Begins to decide on what is published.
+    fn begin(&mut self) {
+        let Some(view) = &self.view else { return };
+        if self.again_at.is_some_and(|at| at > Instant::now()) {
+            return;
+        }
+        let (mover, doubter) = (self.mover.take(), self.doubter.clone());
+        let (judge, claim) = (view.judge.clone(), self.claim.clone());
+        self.is_stale = false;
+        self.work = Some(tokio::task::spawn_blocking(move || {
+            let mover = match (mover, doubter) {
+                (Some(mover), _) => Ok(mover),
+                (None, Some(doubter)) => doubter(&claim).map(|(_, mover)| mover),
+                (None, None) => Err(Failure::Device("nothing here can run the claim again".into())),
+            };
+            match mover.and_then(|mut mover| {
+                // Whoever runs on a device that failed is not asked again.
+                let made = mover
+                    .try_next(&judge)
+                    .map_err(|e| Failure::Device(e.to_string()))?;
+                Ok((mover, made))
+            }) {
+                Ok((mover, made)) => Worked {
+                    mover: Some(mover),
+                    made: Ok(made),
+                    judge,
+                },
+                Err(failure) => Worked {
+                    mover: None,
+                    made: Err(failure),
+                    judge,
+                },
+            }
+        }));
+    }
+
+    /// Takes in what was decided, unless something was published meanwhile.
+    async fn take(&mut self, work: JoinHandle<Worked>, me: Address) -> Result<(), Failure> {
+        let job = self.claim.job_id;
+        let (made, judge) = match work.await {
+            Ok(worked) => {
+                self.mover = worked.mover;
+                (worked.made, Some(worked.judge))
+            }
+            Err(e) => (
+                Err(Failure::Device(format!("deciding ended by itself: {e}"))),
+                None,
+            ),
         };
-        let judge = view.judge.clone();
-        let worked = tokio::task::spawn_blocking(move || {
-            let mut mover = mover;
-            let made = mover.next(&judge);
-            (mover, made, judge)
-        });
-        let (mover, made, judge) = worked
-            .await
-            .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("deciding a move")))?;
-        self.mover = Some(mover);
+        let (made, judge) = match (made, judge) {
+            (Ok(made), Some(judge)) => (made, judge),
+            (Err(failure), _) => {
+                let words = failure.to_string();
+                if self.failed.as_ref() != Some(&words) {
+                    tracing::error!(%job, "no move now: {words}");
+                    self.failed = Some(words);
+                }
+                self.again_at = Some(Instant::now() + RETRY_AFTER);
+                return Ok(());
+            }
+            (Ok(_), None) => return Ok(()),
+        };
+        (self.failed, self.again_at) = (None, None);
+        if self.is_stale {
+            return Ok(());
+        }
         self.decided = match made {
             Move::Ask { to, ask } => Some(self.asking(&to, &ask)),
             Move::Accuse { to, accusation } => {
-                let me = outbox.sender().address();
                 let found = judge.clone().accuse(me, to, &accusation);
                 if matches!(found, Ok(Verdict::Guilty(_))) || self.reckless {
                     Some(self.accusing(&to, &accusation)?)
                 } else {
-                    tracing::error!(job = %self.claim.job_id, "not accused: the own judge finds {found:?}");
+                    tracing::error!(%job, "not accused: the own judge finds {found:?}");
                     None
                 }
             }
             Move::Resign => {
-                tracing::error!(job = %self.claim.job_id, "nothing to prove: what is published is what was computed here");
+                tracing::error!(%job, "nothing to prove: what is published is what was computed here");
                 None
             }
         };

@@ -3,60 +3,56 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::Arc,
 };
 
-use alloy_primitives::B256;
-use bitai_poc::dispute::{Ask, Claim, Defend};
-use tokio::task::JoinHandle;
+use alloy_primitives::{B256, U256};
+use bitai_contracts::{JobStatus, SlotState};
+use bitai_poc::dispute::Claim;
 
 use super::{
+    desk::{Desk, Maker, Wanted},
     outbox::Outbox,
     view::{asked, challengers},
 };
 use crate::{
     chain::{
         Refusal, Sender, Verifier,
+        hub::{state_of, status_of},
         verifier::{CLAIM_CONVICTED, CLAIM_DISPUTED, GAME_PLAYING, Turn},
     },
     exit::Failure,
 };
 
-/// Makes who explains a claim: runs it again, which may take minutes. Called on a thread of its own.
-pub type Maker = Arc<dyn Fn(&Claim) -> Result<Explainer, Failure> + Send + Sync>;
-/// Who explains a claim.
-pub type Explainer = Box<dyn Defend + Send>;
-
 /// Heights that are read again at every look: a reorg may have moved a dispute there.
 const REORG_DEPTH: u64 = 100;
-/// Pause before a claim that could not be run again is tried anew.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// Computed answers by the id of their ask; none where the run has no such node.
-type Answers = Vec<(B256, Option<Vec<u8>>)>;
 
 /// One own claim under dispute.
 struct Case {
-    claim: Claim,
+    claim: Arc<Claim>,
     /// Height of its first game.
     since: u64,
-    /// Behind a lock so that a neuron can be looked at from any thread; nobody else takes it.
-    explainer: Option<Mutex<Explainer>>,
-    answers: BTreeMap<B256, Vec<u8>>,
-    work: Option<JoinHandle<Result<(Explainer, Answers), Failure>>>,
-    again_at: Option<Instant>,
+    /// Whether a game about it went on at the last look.
+    is_live: bool,
+    /// The last failure of this case: said once.
+    said: Option<String>,
 }
 
 /// All own claims under dispute.
 pub struct Defence {
     verifier: Verifier,
     outbox: Outbox,
-    maker: Maker,
+    desk: Desk,
     /// Heights that a dispute can be old and still go on.
     look_back: u64,
     read_to: Option<u64>,
     cases: BTreeMap<B256, Case>,
+    /// Disputed claims that could not be read, and why: said once.
+    unread: BTreeMap<B256, String>,
+}
+
+fn fail(e: Refusal) -> Failure {
+    e.into_failure("reading a dispute")
 }
 
 impl Defence {
@@ -69,38 +65,85 @@ impl Defence {
         Ok(Self {
             verifier,
             outbox: Outbox::new(sender),
-            maker,
+            desk: Desk::start(maker)?,
             look_back: longest + REORG_DEPTH,
             read_to: None,
             cases: BTreeMap::new(),
+            unread: BTreeMap::new(),
         })
     }
 
-    /// One turn over everything. Never waits for a computation.
+    /// One turn over everything. Never waits for a computation; what goes wrong with one claim keeps no other from being
+    /// answered.
     pub async fn look(&mut self, height: u64) -> Result<(), Failure> {
-        let fail = |e: Refusal| e.into_failure("reading disputes");
-        self.find(height).await.map_err(fail)?;
+        self.find(height).await?;
         let ids: Vec<B256> = self.cases.keys().copied().collect();
+        let mut wanted = Vec::new();
         for id in ids {
-            self.attend(id, height).await?;
+            let attended = self.attend(id, height).await;
+            let said = match attended {
+                Ok(asks) => {
+                    wanted.extend(asks);
+                    None
+                }
+                Err(failure @ Failure::Unreachable { .. }) => return Err(failure),
+                Err(failure) => Some(failure.to_string()),
+            };
+            if let Some(case) = self.cases.get_mut(&id)
+                && case.said != said
+            {
+                if let Some(words) = &said {
+                    tracing::error!(claim = %id, job = %case.claim.job_id, "answering a dispute: {words}");
+                }
+                case.said = said;
+            }
+        }
+        wanted.sort_by_key(|w| w.left);
+        let live = self.cases.iter().filter(|(_, case)| case.is_live);
+        let live: BTreeSet<B256> = live.map(|(id, _)| *id).collect();
+        self.desk.want(wanted.clone(), live);
+        for w in &wanted {
+            self.answer(w, height).await?;
         }
         let me = self.outbox.sender().address();
         if self.verifier.owed(me).await.map_err(fail)?.is_zero() {
             self.outbox.forget("withdraw");
         } else {
             let call = self.verifier.withdraw();
-            self.outbox.push("withdraw", &call).await?;
+            self.outbox.push(height, "withdraw", &call).await?;
         }
         Ok(())
     }
 
-    /// Whether nothing is disputed that this neuron claims.
-    pub fn is_idle(&self) -> bool {
-        self.cases.is_empty()
+    /// Whether something is disputed that this neuron claims, or can be: a claim that was revealed and whose window is
+    /// open.
+    pub async fn is_needed(&self, height: u64) -> Result<bool, Failure> {
+        if !self.cases.is_empty() {
+            return Ok(true);
+        }
+        let (hub, me) = (self.verifier.hub(), self.outbox.sender().address());
+        let from = height.saturating_sub(self.look_back);
+        for (job_id, revealed, _) in hub.reveals(from, height).await.map_err(fail)? {
+            if revealed.neuron != me {
+                continue;
+            }
+            let Some(job) = hub.job(job_id).await.map_err(fail)? else {
+                continue;
+            };
+            let open = match status_of(&job) {
+                JobStatus::Revealing => true,
+                JobStatus::Challenge | JobStatus::Quarrel => height <= job.deadline,
+                _ => false,
+            };
+            if open && state_of(&hub.slot(job_id, me).await.map_err(fail)?) == SlotState::Revealed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Reads which own claims were disputed.
-    async fn find(&mut self, height: u64) -> Result<(), Refusal> {
+    async fn find(&mut self, height: u64) -> Result<(), Failure> {
         if self.read_to == Some(height) {
             return Ok(());
         }
@@ -109,61 +152,79 @@ impl Defence {
             None => height.saturating_sub(self.look_back),
         };
         let me = self.outbox.sender().address();
-        for (id, since) in self.verifier.disputed(me, back, height).await? {
-            if let Some(case) = self.cases.get_mut(&id) {
-                case.since = since;
-                continue;
+        let disputed = self.verifier.disputed(me, back, height).await.map_err(fail)?;
+        let before = std::mem::take(&mut self.unread);
+        for (id, since) in disputed {
+            match self.meet(id, since, height).await {
+                Ok(()) => {}
+                Err(failure @ Failure::Unreachable { .. }) => return Err(failure),
+                Err(failure) => {
+                    let words = failure.to_string();
+                    if before.get(&id) != Some(&words) {
+                        tracing::error!(claim = %id, "an own claim is disputed and cannot be read: {words}");
+                    }
+                    self.unread.insert(id, words);
+                }
             }
-            let state = self.verifier.claim(id).await?;
-            // One without a game is kept in sight, too: a further one may be opened, and no event of the claim says so.
-            if state.state != CLAIM_DISPUTED {
-                continue;
-            }
-            let claim = match self.verifier.public(id).await {
-                Ok(claim) => claim,
-                Err(failure) => return Err(Refusal::Down(failure)),
-            };
-            tracing::warn!(claim = %id, job = %claim.job_id, "own claim disputed; answering");
-            let case = Case {
-                claim,
-                since,
-                explainer: None,
-                answers: BTreeMap::new(),
-                work: None,
-                again_at: None,
-            };
-            self.cases.insert(id, case);
         }
-        self.read_to = Some(height);
+        // Those are looked for again at every look.
+        if self.unread.is_empty() {
+            self.read_to = Some(height);
+        }
         Ok(())
     }
 
-    /// Does what one claim needs now.
-    async fn attend(&mut self, id: B256, height: u64) -> Result<(), Failure> {
-        let fail = |e: Refusal| e.into_failure("reading a dispute");
+    /// Takes up an own claim that was disputed, unless all about it is over.
+    async fn meet(&mut self, id: B256, since: u64, height: u64) -> Result<(), Failure> {
+        if let Some(case) = self.cases.get_mut(&id) {
+            case.since = since;
+            return Ok(());
+        }
+        let state = self.verifier.claim(id).await.map_err(fail)?;
+        // One without a game is kept in sight, too, while a further one may be opened: no event of the claim says so.
+        if state.state != CLAIM_DISPUTED
+            || (state.live == 0 && !self.may_be_joined(state.jobId, height).await?)
+        {
+            return Ok(());
+        }
+        let claim = self.verifier.public(id).await?;
+        tracing::warn!(claim = %id, job = %claim.job_id, "own claim disputed; answering");
+        let case = Case {
+            claim: Arc::new(claim),
+            since,
+            is_live: true,
+            said: None,
+        };
+        self.cases.insert(id, case);
+        Ok(())
+    }
+
+    /// Calls out whoever is silent about one claim, and tells what is asked about it.
+    async fn attend(&mut self, id: B256, height: u64) -> Result<Vec<Wanted>, Failure> {
         let state = self.verifier.claim(id).await.map_err(fail)?;
         let Some(case) = self.cases.get_mut(&id) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let job = case.claim.job_id;
         if state.state != CLAIM_DISPUTED || state.live == 0 {
-            // Until its window is over the next game about it is found here.
             if state.state == CLAIM_CONVICTED {
                 tracing::error!(claim = %id, %job, "own claim convicted: the collateral is lost");
             }
+            let was_live = std::mem::take(&mut case.is_live);
+            // Until its window is over the next game about it is found here.
             if state.state != CLAIM_DISPUTED || !self.may_be_joined(job, height).await? {
                 tracing::info!(claim = %id, %job, "no game about this claim goes on, and none can be opened");
                 self.cases.remove(&id);
                 self.outbox.forget(&format!("{id} "));
-            } else if let Some(case) = self.cases.get_mut(&id)
-                && case.explainer.take().is_some()
-            {
+            } else if was_live {
                 tracing::info!(claim = %id, %job, "no game about this claim goes on");
             }
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let events = self.verifier.events(id, case.since).await.map_err(fail)?;
-        let mut owed = BTreeMap::new();
+        case.is_live = true;
+        let (claim, since) = (Arc::clone(&case.claim), case.since);
+        let events = self.verifier.events(id, since).await.map_err(fail)?;
+        let mut wanted = BTreeMap::new();
         for who in challengers(&events) {
             let standing = self.verifier.standing(id, who, height).await.map_err(fail)?;
             if standing.game.state != GAME_PLAYING {
@@ -172,116 +233,47 @@ impl Defence {
             match (standing.turn, standing.waiting) {
                 (Turn::Neuron(left), Some(ask)) => {
                     if let Some(what) = asked(&events, ask) {
-                        owed.insert(ask, (what, left));
+                        let least = wanted.entry(ask).or_insert((what, left));
+                        least.1 = least.1.min(left);
                     }
                 }
                 (Turn::ChallengerIsOut, _) => {
                     let call = self.verifier.timeout(id, who);
-                    if self.outbox.push(&format!("{id} timeout {who}"), &call).await? {
+                    let name = format!("{id} timeout {who}");
+                    if self.outbox.push(height, &name, &call).await? {
                         tracing::info!(claim = %id, %job, challenger = %who, "a silent challenger is called out");
                     }
                 }
                 _ => {}
             }
         }
-        self.take(id).await;
-        self.answer(id, &owed).await?;
-        self.compute(id, &owed);
-        Ok(())
+        let wanted = wanted.into_iter().map(|(ask_id, (ask, left))| Wanted {
+            claim: Arc::clone(&claim),
+            id: ask_id,
+            ask,
+            left,
+        });
+        Ok(wanted.collect())
     }
 
     /// Whether further games about a job's answers can be opened.
-    async fn may_be_joined(&self, job: alloy_primitives::U256, height: u64) -> Result<bool, Failure> {
+    async fn may_be_joined(&self, job: U256, height: u64) -> Result<bool, Failure> {
         let job = self.verifier.hub().job(job).await;
         let job = job.map_err(|e| e.into_failure("reading a job"))?;
         Ok(job.is_some_and(|j| height <= j.deadline.saturating_add(REORG_DEPTH)))
     }
 
-    /// Takes in what was computed since the last look.
-    async fn take(&mut self, id: B256) {
-        let Some(case) = self.cases.get_mut(&id) else {
-            return;
+    /// Sends an answer that is there.
+    async fn answer(&mut self, w: &Wanted, height: u64) -> Result<(), Failure> {
+        let Some(bytes) = self.desk.answer(&w.id) else {
+            return Ok(());
         };
-        if !case.work.as_ref().is_some_and(JoinHandle::is_finished) {
-            return;
-        }
-        let Some(work) = case.work.take() else { return };
-        match work.await {
-            Ok(Ok((explainer, answers))) => {
-                let all = answers.len();
-                let there = answers.into_iter().filter_map(|(ask, bytes)| Some((ask, bytes?)));
-                let before = case.answers.len();
-                case.answers.extend(there);
-                if case.answers.len() < before + all {
-                    // A device may have failed: the next try is on a new runner.
-                    case.again_at = Some(Instant::now() + RETRY_AFTER);
-                } else {
-                    case.explainer = Some(Mutex::new(explainer));
-                }
-            }
-            Ok(Err(failure)) => {
-                tracing::error!(claim = %id, "cannot run the claim again: {failure}");
-                case.again_at = Some(Instant::now() + RETRY_AFTER);
-            }
-            Err(e) => {
-                tracing::error!(claim = %id, "computing an answer ended by itself: {e}");
-                case.again_at = Some(Instant::now() + RETRY_AFTER);
-            }
-        }
-    }
-
-    /// Sends the answers that are there.
-    async fn answer(&mut self, id: B256, owed: &BTreeMap<B256, (Ask, u64)>) -> Result<(), Failure> {
-        for (ask, (what, left)) in owed {
-            let Some(case) = self.cases.get(&id) else {
-                return Ok(());
-            };
-            let Some(bytes) = case.answers.get(ask) else {
-                continue;
-            };
-            let job = case.claim.job_id;
-            let call = self.verifier.answer(bytes.clone());
-            if self.outbox.push(&format!("{id} answer {ask}"), &call).await? {
-                tracing::info!(claim = %id, %job, ?what, bytes = bytes.len(), clock = left, "answered");
-            }
+        let (id, job, count) = (B256::from(w.claim.id()), w.claim.job_id, bytes.len());
+        let call = self.verifier.answer(bytes);
+        let name = format!("{id} answer {}", w.id);
+        if self.outbox.push(height, &name, &call).await? {
+            tracing::info!(claim = %id, %job, what = ?w.ask, bytes = count, clock = w.left, "answered");
         }
         Ok(())
-    }
-
-    /// Starts computing what is owed and not there, unless a computation of this claim is under way.
-    fn compute(&mut self, id: B256, owed: &BTreeMap<B256, (Ask, u64)>) {
-        let Some(case) = self.cases.get_mut(&id) else {
-            return;
-        };
-        let missing: BTreeSet<B256> = owed
-            .keys()
-            .filter(|ask| !case.answers.contains_key(*ask))
-            .copied()
-            .collect();
-        let waits = case.again_at.is_some_and(|at| at > Instant::now());
-        if missing.is_empty() || waits || case.work.is_some() {
-            return;
-        }
-        let asks: Vec<(B256, Ask)> = owed
-            .iter()
-            .filter(|(ask, _)| missing.contains(*ask))
-            .map(|(ask, (what, _))| (*ask, *what))
-            .collect();
-        let (explainer, maker, claim) = (case.explainer.take(), Arc::clone(&self.maker), case.claim.clone());
-        case.work = Some(tokio::task::spawn_blocking(move || {
-            let mut explainer = match explainer {
-                Some(explainer) => explainer.into_inner().unwrap_or_else(PoisonError::into_inner),
-                None => maker(&claim)?,
-            };
-            let answers = asks.into_iter().map(|(id, ask)| {
-                let bytes = explainer.answer(&ask).and_then(|a| a.encode(&id.0).ok());
-                if bytes.is_none() {
-                    tracing::error!(?ask, "this run has no answer to that");
-                }
-                (id, bytes)
-            });
-            let answers = answers.collect();
-            Ok((explainer, answers))
-        }));
     }
 }

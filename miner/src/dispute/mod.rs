@@ -2,15 +2,26 @@
 //! of others. What is kept in memory is computed rows and signed moves; after a restart both are made again.
 
 mod challenge;
+mod checks;
 mod defend;
+mod desk;
+mod guard;
 mod outbox;
 mod player;
 pub mod report;
+mod rows;
+mod shelf;
+#[cfg(test)]
+mod tests;
 pub mod validate;
 mod view;
 
-pub use challenge::{Challenge, Mover, Outcome};
-pub use defend::{Defence, Explainer, Maker};
+pub use challenge::{Challenge, Doubter, Mover, Outcome};
+pub use defend::Defence;
+pub use desk::{Explainer, Maker};
+pub use guard::Guard;
 pub use outbox::Outbox;
-pub use player::{Explained, doubter, honest, opened, player, rerun};
+pub use player::{Explained, doubter, honest, lend, opened, player, rerun};
+pub use rows::Kept;
+pub use shelf::{Lent, Shelf};
 pub use view::{View, view};

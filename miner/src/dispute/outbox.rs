@@ -14,6 +14,9 @@ use crate::{
     journal::Signed,
 };
 
+/// Heights after which a transaction that stands before a due move, and that nobody here follows, is replaced by it.
+const STUCK_AFTER: u64 = 3;
+
 /// One account's moves.
 #[derive(Debug)]
 pub struct Outbox {
@@ -21,6 +24,10 @@ pub struct Outbox {
     sent: BTreeMap<String, Signed>,
     /// Nonce behind what was on its way when this process started.
     started: Option<u64>,
+    /// The next nonce to be executed, and the height at which it became that.
+    still: Option<(u64, u64)>,
+    /// The last refusal of a move: said once.
+    refused: BTreeMap<String, String>,
 }
 
 impl Outbox {
@@ -30,6 +37,8 @@ impl Outbox {
             sender,
             sent: BTreeMap::new(),
             started: None,
+            still: None,
+            refused: BTreeMap::new(),
         }
     }
 
@@ -41,6 +50,7 @@ impl Outbox {
     /// Forgets the moves whose names begin so: what they were about is over.
     pub fn forget(&mut self, prefix: &str) {
         self.sent.retain(|name, _| !name.starts_with(prefix));
+        self.refused.retain(|name, _| !name.starts_with(prefix));
     }
 
     /// Whether a move of this name was sent and is neither executed nor lost.
@@ -49,74 +59,123 @@ impl Outbox {
     }
 
     /// Brings a move nearer to execution: signs and sends it, sends it again where the node lost it, pays more where it
-    /// waits. To be called at every look while the chain says that the move is due; `name` is the move's own. Gives
-    /// `true` when it left now. A refusal is logged, and the next look decides anew.
-    pub async fn push(&mut self, name: &str, call: &Call) -> Result<bool, Failure> {
-        match self.try_push(name, call).await {
-            Ok(sent) => Ok(sent),
+    /// waits. To be called at every look while the chain says that the move is due; `height` is one that was executed
+    /// before that was read, `name` is the move's own. Gives `true` when it left now. A refusal is logged, and the next
+    /// look decides anew.
+    pub async fn push(&mut self, height: u64, name: &str, call: &Call) -> Result<bool, Failure> {
+        match self.try_push(height, name, call).await {
+            Ok(sent) => {
+                self.refused.remove(name);
+                Ok(sent)
+            }
             Err(Refusal::Down(failure)) => Err(failure),
             Err(said) => {
-                tracing::warn!(r#move = name, "refused: {}", said.into_failure("node"));
+                let words = said.into_failure("node").to_string();
+                if self.refused.get(name) != Some(&words) {
+                    tracing::warn!(r#move = name, "refused: {words}");
+                    self.refused.insert(name.to_owned(), words);
+                }
                 Ok(false)
             }
         }
     }
 
-    async fn try_push(&mut self, name: &str, call: &Call) -> Result<bool, Refusal> {
+    async fn try_push(&mut self, height: u64, name: &str, call: &Call) -> Result<bool, Refusal> {
         let node = std::sync::Arc::clone(self.sender.node());
+        let who = self.sender.address();
+        let latest = node.nonce(who, "latest").await?;
+        let pending = node.nonce(who, "pending").await?;
+        let is_stuck = self.is_stuck(latest, height);
         if let Some(old) = self.sent.get(name).cloned() {
             match node.receipt(old.hash).await? {
-                // Executed: the state shows it, or a reorg has undone it since the state was read.
-                Some(receipt) if receipt.status() => return Ok(false),
+                Some(receipt) if receipt.status() => {
+                    // The state shows it where it was read after that; due all the same, the move is due once more.
+                    if receipt.block_number.is_none_or(|at| at > height) {
+                        return Ok(false);
+                    }
+                    self.sent.remove(name);
+                }
                 Some(_) => {
                     tracing::warn!(r#move = name, tx = %old.hash, "reverted; deciding anew");
                     self.sent.remove(name);
                     return Ok(false);
                 }
-                None => {}
+                None => {
+                    return match node.inscription(old.hash).await?.map(|w| w.stage) {
+                        Some(InscriptionStage::Broadcast | InscriptionStage::Executed) => Ok(false),
+                        // A transaction before it was let go, so it would wait for ever.
+                        Some(InscriptionStage::Mempool) if pending < old.nonce => {
+                            self.sign(name, call, None).await
+                        }
+                        Some(InscriptionStage::Mempool) if is_stuck && latest < old.nonce => {
+                            self.sign(name, call, Some(latest)).await
+                        }
+                        Some(InscriptionStage::Mempool) => self.pay_more(name, old).await,
+                        Some(InscriptionStage::Dropped) | None => self.send_again(name, old).await,
+                    };
+                }
             }
-            return match node.inscription(old.hash).await?.map(|w| w.stage) {
-                Some(InscriptionStage::Broadcast | InscriptionStage::Executed) => Ok(false),
-                Some(InscriptionStage::Mempool) => self.pay_more(name, old).await,
-                Some(InscriptionStage::Dropped) | None => match self.sender.broadcast(&old).await {
-                    Ok(()) => Ok(false),
-                    Err(down @ Refusal::Down(_)) => Err(down),
-                    Err(e) if is_in_flight(&e) => Ok(false),
-                    // Its nonce went to another, or its price is too low now: made anew at the next look.
-                    Err(_) => {
-                        self.sent.remove(name);
-                        Ok(false)
-                    }
-                },
-            };
         }
-        if !self.is_clear().await? {
-            return Ok(false);
+        let started = *self.started.get_or_insert(pending);
+        // One of those on their way when this process started may be the very move that is due. What the node has lost
+        // meanwhile is not waited for.
+        if latest >= started.min(pending) {
+            self.sign(name, call, None).await
+        } else if is_stuck {
+            self.sign(name, call, Some(latest)).await
+        } else {
+            Ok(false)
         }
+    }
+
+    /// Whether the next transaction to be executed has stood there for too long and is none that is followed here: one
+    /// of another process, before or beside this one, that pays too little.
+    fn is_stuck(&mut self, latest: u64, height: u64) -> bool {
+        let since = match self.still {
+            // After a reorg heights may be counted again.
+            Some((nonce, since)) if nonce == latest && since <= height => since,
+            _ => height,
+        };
+        self.still = Some((latest, since));
+        height - since >= STUCK_AFTER && self.sent.values().all(|signed| signed.nonce != latest)
+    }
+
+    /// Sends a move under the next free nonce, or in the place of what the node holds under one that it `replaces`;
+    /// `true` when it left.
+    async fn sign(&mut self, name: &str, call: &Call, replaces: Option<u64>) -> Result<bool, Refusal> {
+        let sender = self.sender.clone();
+        let _turn = sender.turn().await;
+        let nonce = match replaces {
+            Some(nonce) => nonce,
+            None => sender.node().nonce(sender.address(), "pending").await?,
+        };
         let mut raises = 0;
         loop {
-            let nonce = node.nonce(self.sender.address(), "pending").await?;
-            let signed = self.sender.sign(call, nonce, raises).await?;
-            match self.sender.broadcast(&signed).await {
+            let signed = sender.sign(call, nonce, raises).await?;
+            match sender.broadcast(&signed).await {
                 Ok(()) => {
                     self.sent.insert(name.to_owned(), signed);
                     return Ok(true);
                 }
+                Err(e) if is_in_flight(&e) => return Ok(false),
                 Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// Whether everything is executed that was on its way when this process started: one of those may be the very move
-    /// that is due.
-    async fn is_clear(&mut self) -> Result<bool, Refusal> {
-        let node = self.sender.node();
-        let who = self.sender.address();
-        let pending = node.nonce(who, "pending").await?;
-        let started = *self.started.get_or_insert(pending);
-        // What the node has lost meanwhile is not waited for.
-        Ok(node.nonce(who, "latest").await? >= started.min(pending))
+    /// Sends what the node has lost.
+    async fn send_again(&mut self, name: &str, old: Signed) -> Result<bool, Refusal> {
+        match self.sender.broadcast(&old).await {
+            Ok(()) => Ok(false),
+            Err(down @ Refusal::Down(_)) => Err(down),
+            Err(e) if is_in_flight(&e) => Ok(false),
+            // Its nonce went to another, or its price is too low now: made anew at the next look.
+            Err(_) => {
+                self.sent.remove(name);
+                Ok(false)
+            }
+        }
     }
 
     async fn pay_more(&mut self, name: &str, old: Signed) -> Result<bool, Refusal> {

@@ -4,34 +4,29 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{Address, B256, U256};
-use bitai_contracts::{JobStatus, SlotState};
-use bitai_kernels::Device;
 use bitai_model::pack::Pack;
 use bitai_poc::dispute::Claim;
 
 use super::{
-    challenge::{Challenge, Mover, Outcome},
+    challenge::{Challenge, Doubter, Mover, Outcome},
+    checks::{Answer, Checks},
     outbox::Outbox,
-    player::{doubter, opened},
+    player::{doubter, lend, opened},
+    shelf::{Lent, Shelf},
 };
 use crate::{
-    chain::{
-        Hub, Refusal, Sender, Verifier,
-        hub::{Revealed, state_of, status_of},
-        verifier::GAME_PLAYING,
-    },
+    chain::{Hub, Refusal, Sender, Verifier, verifier::GAME_PLAYING},
     cli::{Heights, ValidateArgs},
     config::Layers,
     datadir::DataDir,
-    engine,
     exit::Failure,
-    models, wallet, worker,
+    wallet, worker,
 };
 
 /// How often the chain is looked at.
@@ -66,68 +61,80 @@ pub struct Line {
 /// How an own game ended.
 pub type Ended = (B256, Outcome);
 
-/// One answer: job, neuron, root.
-type Answer = (U256, Address, B256);
-
 /// A validator at work.
 pub struct Validator {
-    data: DataDir,
     verifier: Verifier,
     outbox: Outbox,
-    device: Arc<dyn Device>,
+    shelf: Arc<Shelf>,
+    doubter: Doubter,
     heights: Option<Heights>,
     /// Heights that a game can be old and still go on.
     look_back: u64,
     read_to: Option<u64>,
-    /// Answers that were looked at, and those that wait for their job to be disputable.
-    seen: BTreeSet<Answer>,
-    waiting: BTreeMap<Answer, Revealed>,
+    checks: Checks,
     seats: BTreeMap<B256, Challenge>,
-    /// Claims whose game is over.
-    over: BTreeSet<B256>,
+    /// The last failure of a game: said once.
+    said: BTreeMap<B256, String>,
 }
 
-/// Whether a job's answers can be disputed.
-enum Disputable {
-    Now,
-    Later,
-    Never,
+/// Hands on what concerns everything: that no node answers. Everything else concerns one claim only.
+fn alone<T>(done: Result<T, Failure>) -> Result<Result<T, String>, Failure> {
+    match done {
+        Err(failure @ Failure::Unreachable { .. }) => Err(failure),
+        done => Ok(done.map_err(|failure| failure.to_string())),
+    }
+}
+
+/// Runs claims again, keeping the model of the last one: the next is likely to be about the same.
+fn keeping(shelf: Arc<Shelf>) -> Doubter {
+    let last: Mutex<Option<Lent>> = Mutex::new(None);
+    Arc::new(move |claim| {
+        // The device may have no room for two.
+        let mut kept = last.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take_if(|lent| claim.job.model_root != lent.pack().root());
+        let made = doubter(&shelf, claim);
+        *kept = match &made {
+            Ok(_) => lend(&shelf, claim).ok(),
+            Err(_) => None,
+        };
+        made
+    })
 }
 
 impl Validator {
     /// A validator on a hub whose key is `signer`.
     pub async fn new(
-        data: &DataDir,
         hub: &Hub,
         signer: PrivateKeySigner,
-        device: Arc<dyn Device>,
+        shelf: Arc<Shelf>,
         heights: Option<Heights>,
     ) -> Result<Self, Failure> {
         let fail = |e: Refusal| e.into_failure("reading the verifier");
         let verifier = Verifier::of(hub).await.map_err(fail)?.ok_or(Failure::Usage(
             "this hub names no verifier: nothing can be disputed on it".into(),
         ))?;
+        let doubter = keeping(Arc::clone(&shelf));
         Ok(Self {
             look_back: verifier.longest().await.map_err(fail)? + REORG_DEPTH,
             outbox: Outbox::new(Sender::new(Arc::clone(hub.node()), signer)),
-            data: data.clone(),
+            checks: Checks::new(verifier.clone(), Arc::clone(&shelf), Arc::clone(&doubter)),
             verifier,
-            device,
+            shelf,
+            doubter,
             heights,
             read_to: None,
-            seen: BTreeSet::new(),
-            waiting: BTreeMap::new(),
             seats: BTreeMap::new(),
-            over: BTreeSet::new(),
+            said: BTreeMap::new(),
         })
     }
 
     /// Whether nothing is left to do now.
     pub fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.seats.is_empty()
+        self.checks.is_idle() && self.seats.is_empty()
     }
 
-    /// One turn over everything; `hear` is told each check, gives the games that ended.
+    /// One turn over everything; `hear` is told each check, gives the games that ended. Never waits for a computation,
+    /// and what goes wrong with one claim stops no other.
     pub async fn look(&mut self, hear: &mut (dyn FnMut(&Line) + Send)) -> Result<Vec<Ended>, Failure> {
         let fail = |e: Refusal| e.into_failure("reading answers");
         let hub = self.verifier.hub().clone();
@@ -136,32 +143,20 @@ impl Validator {
             self.find(&hub, height).await?;
             self.read_to = Some(height);
         }
-        let answers: Vec<Answer> = self.waiting.keys().copied().collect();
-        for answer in answers {
-            self.check(&hub, answer, height, hear).await?;
-        }
-        let mut ended = Vec::new();
-        let ids: Vec<B256> = self.seats.keys().copied().collect();
-        for id in ids {
-            let Some(seat) = self.seats.get_mut(&id) else {
-                continue;
-            };
-            // A check or another game may have taken a while.
-            let height = hub.node().height().await.map_err(fail)?;
-            let outcome = seat.step(&mut self.outbox, height).await?;
-            if outcome != Outcome::Playing {
-                self.seats.remove(&id);
-                self.outbox.forget(&format!("{id} "));
-                self.over.insert(id);
-                ended.push((id, outcome));
+        // Games first: their clocks run.
+        let ended = self.play(height).await?;
+        if let Some(checked) = self.checks.look(height).await? {
+            if let Some((claim, pack, posted, mover)) = checked.wrong {
+                self.sit(claim, &pack, posted, Some(mover))?;
             }
+            hear(&checked.line);
         }
         let me = self.outbox.sender().address();
         if self.verifier.owed(me).await.map_err(fail)?.is_zero() {
             self.outbox.forget("withdraw");
         } else {
             let call = self.verifier.withdraw();
-            self.outbox.push("withdraw", &call).await?;
+            self.outbox.push(height, "withdraw", &call).await?;
         }
         Ok(ended)
     }
@@ -174,7 +169,37 @@ impl Validator {
             .is_zero())
     }
 
-    /// Reads new answers, and the own games that go on.
+    /// Does what is due in every game.
+    async fn play(&mut self, height: u64) -> Result<Vec<Ended>, Failure> {
+        let mut ended = Vec::new();
+        let ids: Vec<B256> = self.seats.keys().copied().collect();
+        for id in ids {
+            let Some(seat) = self.seats.get_mut(&id) else {
+                continue;
+            };
+            match alone(seat.step(&mut self.outbox, height).await)? {
+                Ok(Outcome::Playing) => {
+                    self.said.remove(&id);
+                }
+                Ok(outcome) => {
+                    self.seats.remove(&id);
+                    self.outbox.forget(&format!("{id} "));
+                    ended.push((id, outcome));
+                }
+                Err(words) => self.say(id, words),
+            }
+        }
+        Ok(ended)
+    }
+
+    fn say(&mut self, claim: B256, words: String) {
+        if self.said.get(&claim) != Some(&words) {
+            tracing::error!(%claim, "the own game: {words}");
+            self.said.insert(claim, words);
+        }
+    }
+
+    /// Reads new answers, and the own games that go on: whatever was over before may go on again after a reorg.
     async fn find(&mut self, hub: &Hub, height: u64) -> Result<(), Failure> {
         let fail = |e: Refusal| e.into_failure("reading answers");
         let me = self.outbox.sender().address();
@@ -185,144 +210,51 @@ impl Validator {
         let wanted = self.heights.unwrap_or(Heights { from: 0, to: None });
         let from = back.max(wanted.from);
         let to = wanted.to.map_or(height, |to| to.min(height));
-        for (job_id, revealed, _) in hub.reveals(from, to).await.map_err(fail)? {
-            let answer = (job_id, revealed.neuron, revealed.trace_root);
-            if revealed.neuron != me && !self.seen.contains(&answer) {
-                self.waiting.insert(answer, revealed);
+        for (job_id, revealed, at) in hub.reveals(from, to).await.map_err(fail)? {
+            if revealed.neuron != me {
+                self.checks.put(job_id, revealed, at);
             }
         }
-        for (id, _) in self.verifier.games_of(me, back, height).await.map_err(fail)? {
-            if self.seats.contains_key(&id) || self.over.contains(&id) {
+        self.checks.forget_below(back.saturating_sub(self.look_back));
+        let games = self.verifier.games_of(me, back, height).await.map_err(fail)?;
+        self.said
+            .retain(|id, _| self.seats.contains_key(id) || games.iter().any(|(game, _)| game == id));
+        for (id, at) in games {
+            if self.seats.contains_key(&id) {
                 continue;
             }
             let game = self.verifier.standing(id, me, height).await.map_err(fail)?.game;
-            if game.state != GAME_PLAYING {
-                continue;
-            }
-            let claim = self.verifier.public(id).await?;
-            self.seen.insert((claim.job_id, claim.neuron, claim.root.0));
-            self.waiting.remove(&(claim.job_id, claim.neuron, claim.root.0));
-            tracing::info!(claim = %id, job = %claim.job_id, "an own game goes on");
-            match models::open_root(&self.data, &claim.job.model_root) {
-                Ok((_, pack)) => {
-                    let posted = hub.find(claim.job_id).await?.height;
-                    let (_, mover) = self.compute(&pack, &claim).await?;
-                    self.sit(claim, &pack, posted, mover)?;
-                }
-                Err(failure) => {
-                    tracing::error!(claim = %id, "the own game cannot be played: {failure}");
-                    self.over.insert(id);
-                }
+            if game.state == GAME_PLAYING
+                && let Err(words) = alone(self.resume(hub, id, at).await)?
+            {
+                self.say(id, format!("cannot be played: {words}"));
             }
         }
         Ok(())
     }
 
-    /// Re-checks an answer as soon as it can be disputed, and sits down where it is wrong.
-    async fn check(
-        &mut self,
-        hub: &Hub,
-        answer: Answer,
-        height: u64,
-        hear: &mut (dyn FnMut(&Line) + Send),
-    ) -> Result<(), Failure> {
-        let (job_id, neuron, _) = answer;
-        match disputable(hub, answer, height).await? {
-            Disputable::Later => return Ok(()),
-            Disputable::Never => {
-                self.seen.insert(answer);
-                self.waiting.remove(&answer);
-                return Ok(());
-            }
-            Disputable::Now => {}
-        }
-        let Some(revealed) = self.waiting.remove(&answer) else {
-            return Ok(());
-        };
-        self.seen.insert(answer);
-        let posted = hub.find(job_id).await?;
-        let claim = Claim {
-            chain_id: hub.node().chain_id(),
-            hub: hub.address(),
-            job_id,
-            neuron,
-            job: posted.job,
-            outputs: revealed.output_ids,
-            root: revealed.trace_root.into(),
-        };
-        let finding = self.recheck(claim, posted.height).await?;
-        hear(&Line {
-            job_id,
-            neuron,
-            finding,
-        });
+    /// Sits down at an own game that goes on; the claim is run again when a move is due.
+    async fn resume(&mut self, hub: &Hub, id: B256, at: u64) -> Result<(), Failure> {
+        let claim = self.verifier.public(id).await?;
+        let posted = hub.find(claim.job_id).await?.height;
+        let (shelf, root) = (Arc::clone(&self.shelf), claim.job.model_root);
+        let pack = tokio::task::spawn_blocking(move || shelf.pack(root)).await;
+        let pack = pack.map_err(|e| Failure::Internal(anyhow::Error::new(e).context("opening a pack")))??;
+        let answer: Answer = (claim.job_id, claim.neuron, claim.root.0);
+        tracing::info!(claim = %id, job = %claim.job_id, "an own game goes on");
+        self.sit(claim, &pack, posted, None)?;
+        self.checks.done(answer, at);
         Ok(())
     }
 
-    async fn recheck(&mut self, claim: Claim, posted: u64) -> Result<Finding, Failure> {
-        let root = claim.job.model_root;
-        let pack = match models::open_root(&self.data, &root) {
-            Ok((model, _)) if model.shape.embeds() => {
-                return Ok(Finding::Unable("embeddings have no disputes yet".into()));
-            }
-            Ok((_, pack)) => pack,
-            Err(failure) => return Ok(Finding::Unable(failure.to_string())),
-        };
-        let fail = |e: Refusal| e.into_failure("reading the book of programs");
-        if !self.verifier.knows(root).await.map_err(fail)? {
-            return Ok(Finding::Unable(
-                "its program is not in the book of programs".into(),
-            ));
-        }
-        let (right, mover) = match self.compute(&pack, &claim).await {
-            Ok(computed) => computed,
-            // An answer that no honest run can end with: the hub took it, so it is malformed only for this pack.
-            Err(Failure::Job(e)) => return Ok(Finding::Unable(format!("no job for this pack: {e}"))),
-            Err(failure) => return Err(failure),
-        };
-        if right {
-            return Ok(Finding::Right);
-        }
-        self.sit(claim, &pack, posted, mover)?;
-        Ok(Finding::Wrong)
-    }
-
-    fn sit(&mut self, claim: Claim, pack: &Pack, posted: u64, mover: Mover) -> Result<(), Failure> {
+    fn sit(&mut self, claim: Claim, pack: &Pack, posted: u64, mover: Option<Mover>) -> Result<(), Failure> {
         let model = (pack.program(), opened(pack)?.branches());
         let from = posted.saturating_sub(REORG_DEPTH);
-        let seat = Challenge::new(self.verifier.clone(), claim, model, from, mover);
+        let seat = Challenge::new(self.verifier.clone(), claim, model, from, mover)
+            .remade_by(Arc::clone(&self.doubter));
         self.seats.insert(seat.id(), seat);
         Ok(())
     }
-
-    /// Runs a claim again, off the threads that talk to the chain: whether it is right, and who can explain the run.
-    async fn compute(&self, pack: &Pack, claim: &Claim) -> Result<(bool, Mover), Failure> {
-        let (device, claim) = (Arc::clone(&self.device), claim.clone());
-        let data = self.data.clone();
-        let root = pack.root();
-        let worked = tokio::task::spawn_blocking(move || {
-            let (_, pack) = models::open_root(&data, &root.into())?;
-            doubter(&pack, device.as_ref(), &claim)
-        });
-        worked
-            .await
-            .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("computing an answer again")))?
-    }
-}
-
-/// Whether an answer can be disputed in the block above `height`.
-async fn disputable(hub: &Hub, (job_id, neuron, root): Answer, height: u64) -> Result<Disputable, Failure> {
-    let fail = |e: Refusal| e.into_failure("reading a job");
-    let Some(job) = hub.job(job_id).await.map_err(fail)? else {
-        return Ok(Disputable::Never);
-    };
-    let slot = hub.slot(job_id, neuron).await.map_err(fail)?;
-    let stands = state_of(&slot) == SlotState::Revealed && slot.traceRoot == root;
-    Ok(match status_of(&job) {
-        JobStatus::Challenge | JobStatus::Quarrel if stands && height < job.deadline => Disputable::Now,
-        JobStatus::Revealing if stands => Disputable::Later,
-        _ => Disputable::Never,
-    })
 }
 
 /// Runs a validator until `stop` is done, or with `once` until nothing is left to do. `hear` is told each check.
@@ -365,8 +297,8 @@ pub async fn validate(
 pub async fn run(data: &DataDir, layers: &Layers, args: &ValidateArgs) -> Result<(), Failure> {
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
-    let device = Arc::from(engine::device(layers.device(&args.device))?);
-    let validator = Validator::new(data, &hub, signer, device, args.jobs).await?;
+    let shelf = Arc::new(Shelf::new(data.clone(), layers.device(&args.device)));
+    let validator = Validator::new(&hub, signer, shelf, args.jobs).await?;
     let stop = async {
         worker::signalled().await;
     };

@@ -14,15 +14,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{B256, U256};
 use bitai_contracts::{JobStatus, SlotState};
 use bitai_types::Job;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
 
 pub use compute::{Computed, Computer, Undone};
+use setup::Post;
 pub use setup::{Settings, prepare};
 
 use crate::{
@@ -30,7 +33,7 @@ use crate::{
     cli::RunArgs,
     config::Layers,
     datadir::DataDir,
-    dispute::Defence,
+    dispute::{Guard, Shelf},
     exit::Failure,
     journal::{Answer, Closed, Journal},
     offers,
@@ -53,8 +56,6 @@ const KEEP_HEIGHTS: u64 = 2 * watch::REORG_DEPTH;
 pub struct Neuron {
     hub: Hub,
     sender: Sender,
-    /// Answers for own claims under dispute; none where the hub has no verifier.
-    defence: Option<Defence>,
     journal: Journal,
     computers: BTreeMap<B256, Computer>,
     results: UnboundedReceiver<Computed>,
@@ -109,29 +110,12 @@ impl Neuron {
             self.height = height;
             self.prune()?;
         }
-        // First of all: its clock runs whatever becomes of new jobs.
-        self.defend(height).await?;
         let models: Vec<B256> = self.names.values().map(|(id, _)| *id).collect();
         watch::watch(&self.hub, &mut self.journal, &models).await?;
         for job_id in self.journal.open_jobs() {
             self.advance(job_id, height).await?;
         }
         Ok(())
-    }
-
-    /// Answers what is asked about own claims. What goes wrong there keeps no job from being answered.
-    async fn defend(&mut self, height: u64) -> Result<(), Failure> {
-        let Some(defence) = &mut self.defence else {
-            return Ok(());
-        };
-        match defence.look(height).await {
-            Err(failure @ (Failure::Unreachable { .. } | Failure::Transaction { .. })) => Err(failure),
-            Err(failure) => {
-                tracing::error!("answering disputes: {failure}");
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
     }
 
     /// Takes finished jobs out of the journal, after writing a receipt of each answer.
@@ -313,6 +297,50 @@ pub(crate) async fn signalled() -> bool {
     }
 }
 
+/// A neuron from first to last, until `stop` is done; `ready` is told when jobs can be drawn. The seat that answers
+/// disputes comes first and stays longest: where the neuron can take no jobs, for whatever reason, it goes on until
+/// nothing that was claimed can be disputed any more, and only then the reason is given.
+pub async fn work(
+    data: &DataDir,
+    hub: Hub,
+    signer: PrivateKeySigner,
+    settings: &Settings,
+    ready: oneshot::Sender<()>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    tokio::pin!(stop);
+    // A second neuron on this journal ends here, before it spends anything.
+    let post = Post::take(data, hub.clone(), signer.clone())?;
+    let shelf = Arc::new(Shelf::new(data.clone(), settings.device));
+    let guard = Guard::start(hub.clone(), post.sender(), shelf);
+    let mined: Result<(), Failure> = async {
+        let neuron = tokio::select! {
+            neuron = post.prepare(settings) => neuron?,
+            () = &mut stop => return Err(Failure::Interrupted),
+        };
+        // Nobody need wait for it.
+        let _ = ready.send(());
+        neuron.run(&mut stop).await
+    }
+    .await;
+    match mined {
+        Err(failure) if !matches!(failure, Failure::Interrupted) => {
+            tracing::error!("no more jobs: {failure}");
+            tracing::info!("what was claimed before is defended until it cannot be disputed any more");
+            // The place went with the neuron; where another process has it now, that one answers.
+            let Ok(_place) = Post::take(data, hub, signer) else {
+                return Err(failure);
+            };
+            tokio::select! {
+                () = &mut stop => {}
+                () = guard.until_over() => {}
+            }
+            Err(failure)
+        }
+        ended => ended,
+    }
+}
+
 /// Runs the command.
 pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), Failure> {
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
@@ -324,22 +352,15 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
         keep_offers: args.keep_offers,
         device: layers.device(&args.device),
     };
-    let interrupted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let flag = std::sync::Arc::clone(&interrupted);
+    let interrupted = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
     let stop = async move {
         let ctrl_c = signalled().await;
         flag.store(ctrl_c, std::sync::atomic::Ordering::Relaxed);
     };
-    tokio::pin!(stop);
     let who = signer.address();
-    let work = async {
-        let neuron = tokio::select! {
-            neuron = prepare(data, hub.clone(), signer, &settings) => neuron?,
-            () = &mut stop => return Err(Failure::Interrupted),
-        };
-        neuron.run(stop).await
-    };
-    let ended = work.await;
+    let (ready, _) = oneshot::channel();
+    let ended = work(data, hub.clone(), signer, &settings, ready, stop).await;
     // However it ended: what is offered goes on being drawn.
     offers::remind(&hub, who).await;
     ended?;

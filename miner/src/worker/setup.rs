@@ -9,10 +9,9 @@ use bitai_kernels::Device;
 
 use super::{Computer, Neuron};
 use crate::{
-    chain::{Hub, Sender, Verifier},
+    chain::{Hub, Sender},
     config::{self, Ask},
     datadir::DataDir,
-    dispute::{self, Defence},
     engine,
     exit::Failure,
     journal::Journal,
@@ -37,25 +36,65 @@ pub struct Settings {
     pub device: config::Device,
 }
 
-/// Makes everything ready: takes back offers for models that are not served, refuses a stake that is too small, loads
-/// the models, offers to serve them.
+/// A neuron's place: its key on a hub and its journal, which no other process has.
+pub(super) struct Post {
+    data: DataDir,
+    hub: Hub,
+    sender: Sender,
+    journal: Journal,
+}
+
+impl Post {
+    /// Takes the place, or says who has it.
+    pub(super) fn take(data: &DataDir, hub: Hub, signer: PrivateKeySigner) -> Result<Self, Failure> {
+        let sender = Sender::new(Arc::clone(hub.node()), signer);
+        let (chain, me) = (hub.node().chain_id(), sender.address());
+        Ok(Self {
+            journal: Journal::open(&data.journal(), chain, hub.address(), me)?,
+            data: data.clone(),
+            sender,
+            hub,
+        })
+    }
+
+    /// Who sends from here; its clones take turns.
+    pub(super) fn sender(&self) -> Sender {
+        self.sender.clone()
+    }
+
+    /// See [`prepare`].
+    pub(super) async fn prepare(self, settings: &Settings) -> Result<Neuron, Failure> {
+        ready(self, settings).await
+    }
+}
+
+/// Makes everything ready for jobs: takes back offers for models that are not served, refuses a stake that is too small,
+/// loads the models, offers to serve them. Disputes are answered by [`work`](super::work) alone.
 pub async fn prepare(
     data: &DataDir,
     hub: Hub,
     signer: PrivateKeySigner,
     settings: &Settings,
 ) -> Result<Neuron, Failure> {
-    let sender = Sender::new(Arc::clone(hub.node()), signer);
+    Post::take(data, hub, signer)?.prepare(settings).await
+}
+
+async fn ready(post: Post, settings: &Settings) -> Result<Neuron, Failure> {
+    let Post {
+        data,
+        hub,
+        sender,
+        journal,
+    } = post;
     let me = sender.address();
-    // First, so that a second neuron on this journal ends before it spends anything.
-    let journal = Journal::open(&data.journal(), hub.node().chain_id(), hub.address(), me)?;
+    let data = &data;
     let served = choose(data, &hub, &settings.models).await?;
     if !settings.keep_offers {
         let ids: Vec<_> = served.iter().map(|m| m.key().id()).collect();
         offers::withdraw_all_but(data, &hub, &sender, &ids).await?;
     }
     let collateral_max = ensure_stake(&hub, &sender, &journal, settings.stake).await?;
-    let device: Arc<dyn Device> = Arc::from(engine::device(settings.device)?);
+    let device: Box<dyn Device> = engine::device(settings.device)?;
     let (done, results) = tokio::sync::mpsc::unbounded_channel();
     let mut computers = BTreeMap::new();
     let mut names = BTreeMap::new();
@@ -70,23 +109,9 @@ pub async fn prepare(
         computers.insert(model.model_root, computer);
         names.insert(model.model_root, (model.key().id(), model.name));
     }
-    let verifier = Verifier::of(&hub)
-        .await
-        .map_err(|e| e.into_failure("reading the verifier"))?;
-    let defence = match verifier {
-        Some(verifier) => {
-            let explains = dispute::honest(data.clone(), device);
-            Some(Defence::new(verifier, sender.clone(), explains).await?)
-        }
-        None => {
-            tracing::info!("this hub names no verifier: nothing can be disputed on it");
-            None
-        }
-    };
     Ok(Neuron {
         hub,
         sender,
-        defence,
         journal,
         computers,
         results,

@@ -215,6 +215,9 @@ impl Neuron {
                 }
             }
         }
+        // The seat that answers disputes sends with this key, too.
+        let sender = self.sender.clone();
+        let _turn = sender.turn().await;
         let nonce = match nonce {
             Some(nonce) => nonce,
             None => match node.nonce(self.sender.address(), "pending").await {

@@ -48,14 +48,22 @@ fn accuse(accusation: Accusation) -> Next {
 impl<R: Regenerate> Challenge for Challenger<R> {
     fn next(&mut self, judge: &Judge) -> Move {
         // Its own run failing it is the challenger's loss: it has nothing to accuse.
-        let made = match self.walk(judge).unwrap_or(Want::Resign) {
+        self.try_next(judge).unwrap_or(Move::Resign)
+    }
+
+    fn try_next(&mut self, judge: &Judge) -> Result<Move, DisputeError> {
+        let want = match self.walk(judge) {
+            Err(e @ DisputeError::Device(_)) => return Err(e),
+            walked => walked.unwrap_or(Want::Resign),
+        };
+        let made = match want {
             Want::Ask(ask) => judge.builds_on(&ask).map(|to| Move::Ask { to, ask }),
             Want::Accuse(accusation) => judge
                 .rests_on(&accusation)
                 .map(|to| Move::Accuse { to, accusation }),
             Want::Resign => Ok(Move::Resign),
         };
-        made.unwrap_or(Move::Resign)
+        Ok(made.unwrap_or(Move::Resign))
     }
 }
 

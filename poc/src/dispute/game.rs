@@ -40,17 +40,23 @@ pub enum Move {
 pub trait Challenge {
     /// Its next move.
     fn next(&mut self, judge: &Judge) -> Move;
+
+    /// [`Challenge::next`], naming a failure of what its own rows come from: the same question may have a move later.
+    fn try_next(&mut self, judge: &Judge) -> Result<Move, DisputeError> {
+        Ok(self.next(judge))
+    }
 }
 
 /// A defendant.
 pub trait Defend {
-    /// Its answer; none lets the clock run out.
-    fn answer(&mut self, ask: &Ask) -> Option<Answer>;
+    /// Its answer, or why it has none; without one the clock runs out. After [`DisputeError::Device`] the same question
+    /// may have an answer later, after another error it has none.
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, DisputeError>;
 }
 
 impl<R: Regenerate> Defend for Player<R> {
-    fn answer(&mut self, ask: &Ask) -> Option<Answer> {
-        self.respond(ask).ok()
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, DisputeError> {
+        self.respond(ask)
     }
 }
 
@@ -236,11 +242,11 @@ impl Table {
                 }
             }
             State::Waits(id, ask) => match defendant.answer(&ask) {
-                None => {
+                Err(_) => {
                     self.state = State::Waits(id, ask);
                     self.run_out(judge, seat.who, None);
                 }
-                Some(answer) => {
+                Ok(answer) => {
                     self.game.rounds += 1;
                     self.record(Side::Defendant, "answer".into(), answer.size());
                     if let Err(e) = judge.answer(judge.neuron(), id, answer) {

@@ -93,6 +93,9 @@ pub enum DisputeError {
     /// The job, its output and the model do not belong together.
     #[error("setup: {0}")]
     Setup(String),
+    /// What a player's own rows come from failed; asked again it may not.
+    #[error("device: {0}")]
+    Device(String),
     /// The parent of what is asked or accused is not published.
     #[error("{0} is not published yet")]
     Unpublished(&'static str),

@@ -147,7 +147,7 @@ impl RunnerRegen {
 
     /// Runs positions `0 ..= pos` (an encoder: all) and keeps the rows of `pos`, every KV row and every out row's hash.
     fn run(&mut self, pos: u32) -> Result<(), DisputeError> {
-        let failed = |e: KernelError| DisputeError::Setup(e.to_string());
+        let failed = |e: KernelError| DisputeError::Device(e.to_string());
         let count = self.ids.len() as u64;
         let tokens = self.ids.get(..=pos as usize).ok_or(DisputeError::Range {
             what: "position",

@@ -8,13 +8,9 @@ use alloy::{
 };
 use alloy_primitives::{Address, B256, Bytes};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-};
 
 use super::{CHAIN, HUB};
-use crate::{chain::Hub, config::Chain};
+use crate::chain::{Hub, testnode};
 
 /// A node with a mempool of one transaction a nonce, and the rules of ours: it asks a price, and takes another
 /// transaction of a nonce only for a tenth more on both fees.
@@ -114,60 +110,10 @@ impl Market {
 /// The node as a test moves it.
 pub(super) type Shared = Arc<Mutex<Market>>;
 
-/// Answers one JSON-RPC request a connection.
-async fn serve(mut stream: TcpStream, market: Shared) {
-    let mut bytes = Vec::new();
-    let body = loop {
-        let mut piece = [0; 4096];
-        let n = stream.read(&mut piece).await.unwrap_or(0);
-        if n == 0 {
-            return;
-        }
-        bytes.extend_from_slice(&piece[..n]);
-        let text = String::from_utf8_lossy(&bytes).to_lowercase();
-        let Some(end) = text.find("\r\n\r\n") else {
-            continue;
-        };
-        let length = text[..end].split("content-length: ").nth(1).unwrap();
-        let length: usize = length.split("\r\n").next().unwrap().trim().parse().unwrap();
-        if bytes.len() >= end + 4 + length {
-            break bytes[end + 4..end + 4 + length].to_vec();
-        }
-    };
-    let request: Value = serde_json::from_slice(&body).unwrap();
-    let answer = market
-        .lock()
-        .unwrap()
-        .answer(request["method"].as_str().unwrap(), &request["params"]);
-    let mut reply = json!({ "jsonrpc": "2.0", "id": request["id"] });
-    match answer {
-        Ok(result) => reply["result"] = result,
-        Err(message) => reply["error"] = json!({ "code": -32000, "message": message }),
-    }
-    let reply = reply.to_string();
-    let head = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        reply.len()
-    );
-    let _ = stream.write_all((head + &reply).as_bytes()).await;
-}
-
 /// Starts a node; a test moves what it answers by.
 pub(super) async fn node() -> (Shared, Hub) {
     let market = Shared::default();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let state = Arc::clone(&market);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&state)));
-        }
-    });
-    let chain = Chain {
-        nodes: vec![url],
-        chain_id: Some(CHAIN),
-        hub: Some(HUB),
-        registry: None,
-    };
-    (market, Hub::connect(&chain).await.unwrap())
+    let answers = move |method: &str, params: &Value| state.lock().unwrap().answer(method, params);
+    (market, testnode::hub(CHAIN, HUB, answers).await)
 }

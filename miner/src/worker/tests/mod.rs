@@ -79,7 +79,6 @@ fn neuron(dir: &tempfile::TempDir, hub: Hub) -> Neuron {
     let signer = PrivateKeySigner::from_bytes(&B256::repeat_byte(3)).unwrap();
     let sender = Sender::new(Arc::clone(hub.node()), signer);
     Neuron {
-        defence: None,
         journal: Journal::open(&dir.path().join("journal"), CHAIN, HUB, sender.address()).unwrap(),
         hub,
         sender,

@@ -159,10 +159,11 @@ impl<R: Regenerate> Fudge<R> {
 }
 
 impl<R: Regenerate> Defend for Fudge<R> {
-    fn answer(&mut self, ask: &Ask) -> Option<Answer> {
-        let mut answer = self.player.respond(ask).ok()?;
+    fn answer(&mut self, ask: &Ask) -> Result<Answer, DisputeError> {
+        let missing = DisputeError::Kind("this lie has no such answer");
+        let mut answer = self.player.respond(ask)?;
         if self.lie == Lie::None {
-            return Some(answer);
+            return Ok(answer);
         }
         match (&mut answer, *ask) {
             (Answer::Keys(a), Ask::Keys { pos, site, element }) => {
@@ -208,11 +209,11 @@ impl<R: Regenerate> Defend for Fudge<R> {
                 _ => {}
             },
             (Answer::Draw(a), Ask::Draw { pos }) => {
-                let token = self.player.transcript.sampled_at(pos)?;
+                let token = self.player.transcript.sampled_at(pos).ok_or(missing)?;
                 match self.lie {
                     Lie::DrawMaxUp => a.max.value += 1,
                     Lie::DrawMaxDown => {
-                        let (_, logits, _) = self.player.logits(pos).ok()?;
+                        let (_, logits, _) = self.player.logits(pos)?;
                         let at = (a.max.at + 1) % VOCAB;
                         a.max = Max {
                             value: logits[at as usize],
@@ -222,7 +223,7 @@ impl<R: Regenerate> Defend for Fudge<R> {
                     Lie::DrawThreshold => a.threshold.0 += 1,
                     Lie::DrawThresholdP => {
                         a.threshold.0 -= 1;
-                        return Some(answer);
+                        return Ok(answer);
                     }
                     Lie::DrawOverflow => {
                         for p in &mut a.parts[..2] {
@@ -242,11 +243,11 @@ impl<R: Regenerate> Defend for Fudge<R> {
                 a.parts[0].below = r;
             }
             (Answer::DrawPart(subs), Ask::DrawPart { pos, part }) => {
-                let token = self.player.transcript.sampled_at(pos)?;
-                let Some(Answer::Draw(head)) = self.answer(&Ask::Draw { pos }) else {
-                    return None;
+                let token = self.player.transcript.sampled_at(pos).ok_or(missing)?;
+                let Answer::Draw(head) = self.answer(&Ask::Draw { pos })? else {
+                    return Err(DisputeError::Kind("not a draw"));
                 };
-                *subs = self.player.draw_part(pos, &head, token, part).ok()?;
+                *subs = self.player.draw_part(pos, &head, token, part)?;
                 for s in subs.iter_mut() {
                     s.below = 0;
                 }
@@ -258,7 +259,7 @@ impl<R: Regenerate> Defend for Fudge<R> {
             }
             _ => {}
         }
-        Some(answer)
+        Ok(answer)
     }
 }
 
@@ -457,14 +458,14 @@ fn convicts_inner_rows_that_are_not_the_committed_ones() {
     /// Publishes the tampered token with the honest units.
     struct TwoFaced(Player<Tampered>, Player<RunnerRegen>);
     impl Defend for TwoFaced {
-        fn answer(&mut self, ask: &Ask) -> Option<Answer> {
+        fn answer(&mut self, ask: &Ask) -> Result<Answer, DisputeError> {
             let answer = self.0.answer(ask)?;
             match (answer, self.1.answer(ask)?) {
                 (Answer::Token { node, layers, .. }, Answer::Token { units, .. }) => {
-                    Some(Answer::Token { node, layers, units })
+                    Ok(Answer::Token { node, layers, units })
                 }
-                (_, unit @ Answer::Unit(_)) => Some(unit),
-                (answer, _) => Some(answer),
+                (_, unit @ Answer::Unit(_)) => Ok(unit),
+                (answer, _) => Ok(answer),
             }
         }
     }

@@ -23,8 +23,8 @@ fn convicts(model: &Model, by: &'static str) {
     let mut challenger = ModelChallenger(model.pack());
     struct Silent;
     impl Defend for Silent {
-        fn answer(&mut self, _: &Ask) -> Option<Answer> {
-            None
+        fn answer(&mut self, _: &Ask) -> Result<Answer, DisputeError> {
+            Err(DisputeError::Kind("silent"))
         }
     }
     let game = play(&mut judge, WHO, &mut challenger, &mut Silent);

@@ -14,8 +14,8 @@ use super::{
 struct Unasked;
 
 impl Defend for Unasked {
-    fn answer(&mut self, _: &Ask) -> Option<Answer> {
-        None
+    fn answer(&mut self, _: &Ask) -> Result<Answer, DisputeError> {
+        Err(DisputeError::Kind("not asked"))
     }
 }
 

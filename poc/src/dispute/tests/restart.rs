@@ -57,8 +57,8 @@ fn turn(
         && let Some((id, ask)) = judge.owed().find(|(owed, _)| *owed == id)
     {
         return match neuron.answer(&ask) {
-            Some(answer) => Message::Answer(id, answer),
-            None => Message::Timeout(who),
+            Ok(answer) => Message::Answer(id, answer),
+            Err(_) => Message::Timeout(who),
         };
     }
     match challenger.next(judge) {
