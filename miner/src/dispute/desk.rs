@@ -258,6 +258,9 @@ mod tests {
         wanted.iter().map(|w| w.claim.id().into()).collect()
     }
 
+    /// Longest wait for a thread that has something to do.
+    const LONG: Duration = Duration::from_secs(60);
+
     /// Answers when it is let, saying to what.
     struct Slow(
         mpsc::Sender<u32>,
@@ -301,13 +304,13 @@ mod tests {
         let s = stage(Duration::ZERO);
         let all = vec![wanted(1, 1, 30), wanted(1, 2, 20), wanted(2, 3, 10)];
         s.desk.want(all.clone(), live(&all));
-        assert_eq!(s.at.recv().unwrap(), 3);
+        assert_eq!(s.at.recv_timeout(LONG).unwrap(), 3);
         // More urgent than what waits, not than what is under way.
         let mut more = all.clone();
         more.push(wanted(2, 4, 5));
         s.desk.want(more.clone(), live(&more));
         s.go.send(Ok(())).unwrap();
-        assert_eq!(s.at.recv().unwrap(), 4);
+        assert_eq!(s.at.recv_timeout(LONG).unwrap(), 4);
         assert!(
             s.desk.answer(&all[2].id).is_some(),
             "it is there while the next is computed"
@@ -315,7 +318,7 @@ mod tests {
         assert!(s.desk.answer(&all[0].id).is_none());
         for expected in [2, 1] {
             s.go.send(Ok(())).unwrap();
-            assert_eq!(s.at.recv().unwrap(), expected);
+            assert_eq!(s.at.recv_timeout(LONG).unwrap(), expected);
         }
         assert_eq!(*s.made.lock().unwrap(), 2, "one a claim");
     }
@@ -325,13 +328,13 @@ mod tests {
         let s = stage(Duration::from_millis(20));
         let all = vec![wanted(1, 1, 10)];
         s.desk.want(all.clone(), live(&all));
-        assert_eq!(s.at.recv().unwrap(), 1);
+        assert_eq!(s.at.recv_timeout(LONG).unwrap(), 1);
         let failed = Instant::now();
         s.go.send(Err(DisputeError::Device("the bus fell silent".into())))
             .unwrap();
         // Putting the same question down again does not hurry it.
         s.desk.want(all.clone(), live(&all));
-        assert_eq!(s.at.recv().unwrap(), 1);
+        assert_eq!(s.at.recv_timeout(LONG).unwrap(), 1);
         assert!(failed.elapsed() >= Duration::from_millis(20));
         s.go.send(Ok(())).unwrap();
         while s.desk.answer(&all[0].id).is_none() {
@@ -346,12 +349,12 @@ mod tests {
         let all = vec![wanted(1, 1, 10), wanted(1, 2, 20)];
         s.desk.want(all.clone(), live(&all));
         for expected in [1, 2] {
-            assert_eq!(s.at.recv().unwrap(), expected);
+            assert_eq!(s.at.recv_timeout(LONG).unwrap(), expected);
             s.go.send(Err(DisputeError::Kind("no such node"))).unwrap();
         }
         let more = vec![wanted(1, 1, 10), wanted(1, 3, 30)];
         s.desk.want(more.clone(), live(&more));
-        assert_eq!(s.at.recv().unwrap(), 3);
+        assert_eq!(s.at.recv_timeout(LONG).unwrap(), 3);
         assert_eq!(*s.made.lock().unwrap(), 1);
     }
 }
