@@ -19,6 +19,7 @@ import {Blob} from "./libraries/Blob.sol";
 import {LongBlob} from "./libraries/LongBlob.sol";
 import {Dispute} from "./base/Published.sol";
 import {Leaves} from "./base/Leaves.sol";
+import {Slices} from "./libraries/Slices.sol";
 import {Reader, Wire} from "./libraries/Wire.sol";
 
 /// Whose clock runs in a game.
@@ -44,13 +45,14 @@ contract PocVerifier is Leaves {
     bytes16 private constant HEADER_TAG = "bitai/header/v0";
     /// Flag of a header: residual rows are committed at the checkpoints.
     uint256 private constant OUT_ROWS = 1;
-    /// Most bytes of a game's answers beside the token's: two levels of the tree, a unit, a row, a piece, two levels of sums.
-    uint256 private constant ANSWER_BYTES = 8192 + 8192 + 256 * 65 + 8192 + 4096 + 8220 + 8192;
-    /// What each of up to eight answers takes beside its content: signature, fields, envelope.
-    uint256 private constant MOVE_BYTES = 8 * 300;
+    /// Most bytes of a game's answers beside the token's and the piece: levels of the tree (a third has two nodes), a unit, a
+    /// row, two levels of sums.
+    uint256 private constant ANSWER_BYTES = 8192 + 8192 + 64 + 256 * 65 + 8192 + 8220 + 8192;
     /// Asks of a game: the longest way down, 9 above 65,536 positions. Without an end to them a challenger could ask for one
     /// node after another until the clock of a neuron that answers each at once has run out.
     uint8 private constant ASKS_MAX = 9;
+    /// What each answer takes beside its content: signature, fields, envelope.
+    uint256 private constant MOVE_BYTES = uint256(ASKS_MAX) * 300;
 
     /// The hub whose verifier this is.
     IWorkerHub public immutable HUB;
@@ -252,8 +254,12 @@ contract PocVerifier is Leaves {
 
     /// @inheritdoc IPocVerifier
     function bond(bytes32 modelRoot) public view returns (uint256) {
-        uint256 token = 103 + 97 * uint256(BOOK.model(modelRoot).layers);
-        return (ANSWER_BYTES + MOVE_BYTES + token) * weiPerByte;
+        Model memory m = BOOK.model(modelRoot);
+        uint256 token = 103 + 97 * uint256(m.layers);
+        // The longest row has the longest pieces. No row of another kind is longer than all of int32, but a cached one.
+        uint256 row = m.rowBytes;
+        if (m.kvHeads != 0 && _kvLength(m) > row) row = _kvLength(m);
+        return (ANSWER_BYTES + Slices.pieceLength(row) + MOVE_BYTES + token) * weiPerByte;
     }
 
     /// @inheritdoc IPocVerifier

@@ -51,6 +51,8 @@ contract ProgramBook is IProgramBook {
         /// The unit.
         uint256 unit;
         uint256 firstLayerSite;
+        /// Bytes of the longest row of int32 so far.
+        uint256 rowBytes;
         uint256 epilogue;
     }
 
@@ -89,6 +91,8 @@ contract ProgramBook is IProgramBook {
         bytes32 got = _root(w.leaves, branches);
         require(got == modelRoot, WrongModelRoot(got, modelRoot));
 
+        // V1: 32,768 heads and 1,024 elements at most.
+        // forge-lint: disable-next-item(unsafe-typecast)
         _models[modelRoot] = Model({
             sites: LongBlob.put(w.kept),
             layers: dims.layers,
@@ -96,12 +100,13 @@ contract ProgramBook is IProgramBook {
             vocab: dims.vocab,
             dModel: dims.dModel,
             context: dims.context,
-            kvHeads: dims.kvHeads,
-            headDim: dims.headDim,
+            kvHeads: uint16(dims.kvHeads),
+            headDim: uint16(dims.headDim),
             tensorCount: branches.tensorCount,
             siteCount: _u32(count),
             firstLayerSite: _u32(w.firstLayerSite),
-            epilogue: _u32(w.epilogue)
+            epilogue: _u32(w.epilogue),
+            rowBytes: _u32(w.rowBytes)
         });
         emit ProgramKept(modelRoot, _u32(count));
     }
@@ -129,6 +134,8 @@ contract ProgramBook is IProgramBook {
             require(id == Sites.NONE || id < tensors, NoSuchTensor(i, id));
         }
         uint256 shape = _shape(w, dims, record, i);
+        uint256 row = shape >> 248 == Sites.KIND_ACTS ? ((shape >> 208) & 0xffffffff) * 4 : 0;
+        if (row > w.rowBytes) w.rowBytes = row;
         uint256 units = w.unit << 160 | w.unitFirst << 144;
         bytes memory kept = w.kept;
         uint256 spot = i * Sites.KEPT;
@@ -359,7 +366,7 @@ contract ProgramBook is IProgramBook {
 
     /// `x` as 32 bits; the caller knows that it fits.
     function _u32(uint256 x) private pure returns (uint32) {
-        // Numbers of sites: at most SITES_MAX.
+        // Numbers of sites, at most SITES_MAX, and of bytes of a row, at most 2^22 (V7).
         // forge-lint: disable-next-line(unsafe-typecast)
         return uint32(x);
     }

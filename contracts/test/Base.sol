@@ -4,6 +4,8 @@ pragma solidity ^0.8.37;
 
 import {IWorkerHub, Job, JobSpec, JobStatus, Params, Slot, SlotState} from "../src/interfaces/IWorkerHub.sol";
 import {IModelRegistry} from "../src/interfaces/IModelRegistry.sol";
+import {IPocVerifier} from "../src/interfaces/IPocVerifier.sol";
+import {IProgramBook, Model as Program} from "../src/interfaces/IProgramBook.sol";
 import {Beacon} from "../src/libraries/Beacon.sol";
 import {ModelRegistry} from "../src/ModelRegistry.sol";
 import {WorkerHub} from "../src/WorkerHub.sol";
@@ -49,8 +51,20 @@ abstract contract Base is Precompiles {
         vm.deal(address(this), 10 ether);
         registry.register{value: 1 ether}(PACK, 0, VOCAB, CONTEXT, 0, "pack://here", keccak256("source"));
         registry.register{value: 1 ether}(ENCODER_PACK, 0, VOCAB, CONTEXT, WORDS, "pack://there", 0);
+        // A verifier whose book has every program; disputes are played in its name.
+        IProgramBook book = IProgramBook(address(0xB00C));
+        vm.mockCall(verifier, abi.encodeCall(IPocVerifier.BOOK, ()), abi.encode(book));
+        vm.mockCall(verifier, abi.encodeCall(IPocVerifier.SPEC, ()), abi.encode(0));
+        Program memory m;
+        (m.sites, m.vocab, m.context) = (address(1), VOCAB, CONTEXT);
+        _mockProgram(book, PACK, m);
         hub = _deployHub(registry, _params());
         vm.deal(payer, 1000 ether);
+    }
+
+    /// Has a book say that it holds a program.
+    function _mockProgram(IProgramBook book, bytes32 root, Program memory m) internal {
+        vm.mockCall(address(book), abi.encodeCall(IProgramBook.model, (root)), abi.encode(m));
     }
 
     /// The devnet's windows.

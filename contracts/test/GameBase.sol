@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
-import {Branches, Dims} from "../src/interfaces/IProgramBook.sol";
+import {Branches, Dims, Model} from "../src/interfaces/IProgramBook.sol";
 import {Game, JobFields} from "../src/interfaces/IPocVerifier.sol";
 import {Blake3} from "../src/libraries/Blake3.sol";
 import {JobSpec, Params, Slot} from "../src/interfaces/IWorkerHub.sol";
@@ -132,10 +132,12 @@ abstract contract GameBase is Base {
 
     /// The same with a model that the hub would not let anybody offer while it has a verifier.
     function _claimedUndisputable(Recorded memory g) internal returns (uint256 jobId, address neuron) {
-        bytes memory code = address(poc).code;
-        vm.etch(address(poc), "");
+        Model memory m;
+        (m.sites, m.vocab, m.context) = (address(1), g.spec.vocab, g.spec.context);
+        _mockProgram(book, g.spec.modelRoot, m);
+        vm.mockCall(address(poc), abi.encodeCall(poc.SPEC, ()), abi.encode(g.spec.specVersion));
         (jobId, neuron) = _claimed(g);
-        vm.etch(address(poc), code);
+        vm.clearMockedCalls();
     }
 
     /// Registers the game's model, and has neuron 0 reveal the recorded answer to the recorded job.

@@ -4,6 +4,7 @@ pragma solidity ^0.8.37;
 
 import {ClaimState, GameState, IPocVerifier} from "../src/interfaces/IPocVerifier.sol";
 import {IWorkerHub, JobStatus, SlotState} from "../src/interfaces/IWorkerHub.sol";
+import {Model} from "../src/interfaces/IProgramBook.sol";
 import {GameBase, Recorded} from "./GameBase.sol";
 
 contract GameMoneyTest is GameBase {
@@ -173,7 +174,28 @@ contract GameMoneyTest is GameBase {
         vm.prank(governor);
         poc.setBytePrice(WEI_PER_BYTE * 2);
         assertEq(poc.bond(g.spec.modelRoot), 2 * bond, "bond");
-        // 65,532 bytes of answers below the token, 297 of the token, 2,400 around them.
-        assertEq(bond, uint256(WEI_PER_BYTE) * (8192 * 4 + 16384 + 256 + 4096 + 8220 + 297 + 2400), "bytes");
+        // 57,692 bytes of answers below the token, a piece, 297 of the token, 2,700 around them.
+        assertEq(
+            bond, uint256(WEI_PER_BYTE) * (8192 * 4 + 64 + 16384 + 256 + 1024 + 8220 + 297 + 2700), "bytes"
+        );
+    }
+
+    function test_TheBondCountsThePiecesOfTheLongestRow() public {
+        _keep(0);
+        bytes32 root = _root(".models[0]");
+        Model memory m = book.model(root);
+        uint256 small = poc.bond(root);
+        // 2^18 logits have pieces of 4 KiB, 2^20 of 16.
+        uint32[2] memory vocabs = [uint32(1) << 18, uint32(1) << 20];
+        uint256[2] memory pieces = [uint256(4_096), 16_384];
+        for (uint256 i = 0; i < 2; ++i) {
+            m.rowBytes = vocabs[i] * 4;
+            vm.mockCall(address(book), abi.encodeCall(book.model, (root)), abi.encode(m));
+            assertEq(poc.bond(root) - small, (pieces[i] - 1_024) * WEI_PER_BYTE, "a longer piece");
+        }
+        // 32,768 heads of two elements: records of 12 bytes, 85 in a chunk.
+        (m.rowBytes, m.kvHeads, m.headDim) = (262_144, 32_768, 2);
+        vm.mockCall(address(book), abi.encodeCall(book.model, (root)), abi.encode(m));
+        assertEq(poc.bond(root) - small, (2_048 - 1_024) * WEI_PER_BYTE, "a cached row");
     }
 }

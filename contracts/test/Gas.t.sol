@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IProgramBook, Model as Program} from "../src/interfaces/IProgramBook.sol";
 import {IWorkerHub, JobSpec} from "../src/interfaces/IWorkerHub.sol";
 import {AccusationGas} from "./AccusationGas.sol";
 import {Base} from "./Base.sol";
@@ -33,6 +34,9 @@ contract GasTest is Base, AccusationGas {
 
     function test_GasOfLongLists() public {
         bytes32 long = registry.register{value: 1 ether}("long", 0, 49152, 8192, 0, "u", 0);
+        Program memory m;
+        (m.sites, m.vocab, m.context) = (address(1), 49152, 8192);
+        _mockProgram(IProgramBook(address(0xB00C)), "long", m);
         address n = _neuron(0);
         _seat(1);
         vm.prank(n);

@@ -41,6 +41,7 @@ contract ProgramBookTest is GameBase {
         assertEq(m.firstLayerSite, 1, "the embedding alone comes before the layers");
         assertEq(m.epilogue, m.siteCount - 4, "norm, quantisation, head, sample");
         assertEq(m.tensorCount, branches.tensorCount, "tensors");
+        assertEq(m.rowBytes, 1280, "320 elements inside a layer; there are 300 logits");
         _refuse(IProgramBook.ProgramKnown.selector, records);
     }
 
@@ -223,9 +224,21 @@ contract ProgramBookTest is GameBase {
         _offers(_offer(0, dims.vocab, dims.context, 384));
     }
 
-    function test_AHubWithoutAVerifierTakesEveryModel() public {
+    function test_rejects_offers_before_the_verifier_is_there() public {
         bytes32 id = _offer(0, dims.vocab, dims.context, 0);
+        book.keep(root, dims, branches, records);
+        bytes memory code = address(poc).code;
         vm.etch(address(poc), "");
+        vm.expectRevert(abi.encodeWithSelector(IWorkerHub.NoVerifier.selector, address(poc)));
+        vm.prank(_neuron(0));
+        hub.serve(id, 0, 0, 0, type(uint96).max);
+        vm.etch(address(poc), code);
         _offers(id);
+    }
+
+    function test_AHubThatNamesNoVerifierTakesEveryModel() public {
+        verifier = address(0);
+        hub = _deployHub(registry, _params());
+        _offers(_offer(0, dims.vocab, dims.context, 0));
     }
 }

@@ -47,6 +47,7 @@ interface Vm {
         pure
         returns (string[] memory);
     function parseJsonString(string calldata json, string calldata key) external pure returns (string memory);
+    function clearMockedCalls() external;
     function mockCall(address to, bytes calldata input, bytes calldata output) external;
     function snapshotState() external returns (uint256 id);
     function revertToState(uint256 id) external returns (bool done);

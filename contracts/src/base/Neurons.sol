@@ -234,12 +234,13 @@ abstract contract Neurons is Ledger {
         return payout == address(0) ? who : payout;
     }
 
-    /// Refuses offers of a model whose jobs nobody could dispute; without an offer it has no paid job. Where the verifier is
-    /// no contract there are no disputes, and what embeds has none yet.
+    /// Refuses offers of a model whose jobs nobody could dispute; without an offer it has no paid job. A hub that names no
+    /// verifier has no disputes, and what embeds has none yet.
     function _requireProgram(bytes32 modelId) private view {
-        if (VERIFIER.code.length == 0) return;
+        if (VERIFIER == address(0)) return;
         Model memory m = REGISTRY.model(modelId);
         if (m.words != 0) return;
+        require(VERIFIER.code.length != 0, NoVerifier(VERIFIER));
         IPocVerifier verifier = IPocVerifier(VERIFIER);
         Program memory p = verifier.BOOK().model(m.modelRoot);
         bool fits = p.sites != address(0) && p.vocab == m.vocab && p.context >= m.context;

@@ -49,9 +49,9 @@ struct Model {
     /// Context.
     uint32 context;
     /// KV heads.
-    uint32 kvHeads;
+    uint16 kvHeads;
     /// Elements of a head.
-    uint32 headDim;
+    uint16 headDim;
     /// Number of tensors.
     uint32 tensorCount;
     /// Number of sites.
@@ -60,6 +60,8 @@ struct Model {
     uint32 firstLayerSite;
     /// First site after the last layer.
     uint32 epilogue;
+    /// Bytes of the longest row of int32.
+    uint32 rowBytes;
 }
 
 /// Every program that disputes can be about. It is checked once, by whoever pays for it, and stays for ever.

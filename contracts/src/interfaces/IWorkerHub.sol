@@ -286,6 +286,8 @@ interface IWorkerHub {
     /// Thrown when a model that generates is offered and nobody could dispute its jobs: its program is not in the verifier's
     /// book, has another vocabulary or less context than was registered, or follows another spec than the verifier.
     error NoProgram(bytes32 modelId, bytes32 modelRoot);
+    /// Thrown when a model that generates is offered before the verifier that the hub names is deployed.
+    error NoVerifier(address verifier);
     /// Thrown when a job or an offer names a model that takes no new jobs.
     error ModelInactive(bytes32 modelId);
     /// Thrown when the job has no input ids.
