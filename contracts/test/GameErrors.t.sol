@@ -58,24 +58,6 @@ contract GameErrorsTest is GameStage {
         _goesOn(2);
     }
 
-    /// Eight more answers that lead nowhere are in no recorded game: the count is raised in its place.
-    function test_rejects_asks_beyond_the_longest_way_down() public {
-        _stage(SUM_GAME, 6);
-        uint256 asksBit = 232;
-        uint256 i = 0;
-        bytes32 slot;
-        while (vm.load(address(poc), slot) >> asksBit & bytes32(uint256(255)) == 0) {
-            slot = keccak256(abi.encode(challenger, keccak256(abi.encode(claim, i++))));
-        }
-        uint256 packed = uint256(vm.load(address(poc), slot));
-        assertEq((packed >> asksBit) & 255, 3, "asks so far");
-        assertEq(uint256(poc.game(claim, challenger).asks), 3, "as the view says");
-        vm.store(address(poc), slot, bytes32(packed + (6 << asksBit)));
-        _refuseAsk(IPocVerifier.TooManyAsks.selector, _move(g, 6));
-        vm.store(address(poc), slot, bytes32(packed + (4 << asksBit)));
-        _goesOn(6);
-    }
-
     function test_rejects_a_second_ask_while_an_answer_is_owed() public {
         _stage(SUM_GAME, 1);
         _refuseAsk(IPocVerifier.AnswerOwed.selector, _move(g, 0));

@@ -23,6 +23,9 @@ contract RowErrorsTest is GameStage {
     /// A wrong element of a unit without a gate: Tokens, Token, Unit, Piece, accusation.
     uint256 private constant ACT_GAME = 22;
 
+    /// Nine asks, then an accusation.
+    uint256 private constant ASKS_GAME = 41;
+
     // Places in a move, behind its id: kind, position, site.
     uint256 private constant KIND = 32;
     uint256 private constant SITE = 32 + 5;
@@ -43,6 +46,14 @@ contract RowErrorsTest is GameStage {
     function _of(bytes memory move, uint8 kind) private pure returns (bytes memory) {
         move[KIND] = bytes1(kind);
         return move;
+    }
+
+    /// The game asks as often as any may.
+    function test_rejects_asks_beyond_the_longest_way_down() public {
+        _stage(ASKS_GAME, 18);
+        assertEq(poc.game(claim, challenger).asks, 9, "asks so far");
+        _refuseAsk(IPocVerifier.TooManyAsks.selector, _ask(_here[g.ids[1]], 1, 8, 0, 0, 0));
+        _goesOn(18);
     }
 
     function test_rejects_asks_for_norms_that_there_are_not() public {

@@ -7,7 +7,7 @@ import {GamePlay} from "./GamePlay.sol";
 
 contract RowGamesTest is GamePlay {
     /// Games in the vectors.
-    uint256 private constant GAMES = 41;
+    uint256 private constant GAMES = 42;
 
     function _vectors() internal pure override returns (string memory) {
         return "../vectors/row_games.json";
@@ -184,5 +184,9 @@ contract RowGamesTest is GamePlay {
 
     function test_Game40() public {
         _game(40);
+    }
+
+    function test_Game41() public {
+        _game(41);
     }
 }

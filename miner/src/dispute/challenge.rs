@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256};
 use bitai_kernels::Program;
 use bitai_poc::{
     Branches,
-    dispute::{Accusation, Ask, Challenge as Plays, Claim, Judge, Move, Verdict},
+    dispute::{Accusation, Ask, Challenge as Plays, Claim, Move, Verdict},
 };
 
 use tokio::task::JoinHandle;
@@ -362,15 +362,9 @@ impl Challenge {
             self.id,
             B256::from(blake3::hash(&bytes).as_bytes())
         );
-        let words = format!("accusing: {}", accused(accusation));
+        let words = format!("accusing: {}", accusation.name());
         Ok((name, self.verifier.accuse(self.id, bytes), words))
     }
-}
-
-/// The kind of an accusation, by its own name.
-pub(super) fn accused(accusation: &Accusation) -> String {
-    let text = format!("{accusation:?}");
-    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }
 
 /// What ended a game, by the number that the contract gives.

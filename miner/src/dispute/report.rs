@@ -8,7 +8,7 @@ use alloy_primitives::{Address, B256};
 use bitai_contracts::PocVerifier;
 use bitai_poc::dispute::Accusation;
 
-use super::challenge::{accused, describe};
+use super::challenge::describe;
 use crate::{
     chain::{
         Refusal, Verifier,
@@ -152,7 +152,7 @@ async fn leg(
     let step = PocVerifier::accuseCall::abi_decode(&input)
         .ok()
         .and_then(|call| Accusation::decode(&call.r#move).ok())
-        .map(|(_, accusation)| accused(&accusation));
+        .map(|(_, accusation)| accusation.name().to_owned());
     let what = match &step {
         Some(step) => format!("accused: {step}; {words}"),
         None => words,

@@ -234,7 +234,7 @@ impl Table {
                 }
             }
             State::Sends(Move::Accuse { to, accusation }) => {
-                let what = format!("accuse {}", name(&accusation));
+                let what = format!("accuse {}", accusation.name());
                 self.record(Side::Challenger, what, accusation.size());
                 match judge.accuse(seat.who, to, &accusation) {
                     Ok(verdict) => self.state = State::Done(verdict),
@@ -258,10 +258,4 @@ impl Table {
             done @ State::Done(_) => self.state = done,
         }
     }
-}
-
-/// An accusation's kind.
-fn name(accusation: &Accusation) -> String {
-    let text = format!("{accusation:?}");
-    text.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }

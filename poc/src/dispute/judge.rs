@@ -188,6 +188,7 @@ impl Judge {
     /// answer must name. What another challenger waits for already is asked once.
     pub fn ask(&mut self, who: Address, to: Hash, ask: Ask) -> Result<Hash, DisputeError> {
         self.playing(who)?;
+        self.may_ask(who)?;
         self.check_ask(&ask)?;
         if self.builds_on(&ask)? != to {
             return Err(DisputeError::OtherAnswer);

@@ -93,6 +93,10 @@ impl Maxima {
     };
 }
 
+/// Asks that a challenger has in a game: the longest way down, 9 above 65,536 positions. Without an end to them it could ask
+/// for one node after another until the clock of a neuron that answers each at once has run out.
+pub const ASKS_MAX: u32 = 9;
+
 /// Asks that the longest game takes: the accusation that ends it needs no answer.
 pub fn rounds_max(m: &Maxima) -> u32 {
     let mut rounds = 0;
@@ -130,6 +134,12 @@ mod tests {
     #[test]
     fn the_declared_maxima_take_at_most_eight_rounds() {
         assert_eq!(rounds_max(&Maxima::DECLARED), 8);
+        // The longest context.
+        let long = Maxima {
+            positions: 131_072,
+            ..Maxima::DECLARED
+        };
+        assert_eq!(rounds_max(&long), ASKS_MAX);
         let small = Maxima {
             positions: 40,
             vocab: 200,

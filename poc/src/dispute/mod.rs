@@ -47,7 +47,7 @@ pub use game::{Challenge, Defend, Game, Move, MoveRecord, Seat, Side as GameSide
 pub use ids::Claim;
 pub use judge::{Judge, kernel_sampler};
 pub use leaf_model::{ModelChallenger, ModelFault};
-pub use levels::{Maxima, rounds_max};
+pub use levels::{ASKS_MAX, Maxima, rounds_max};
 pub use msg::{Accusation, Answer, Ask};
 pub use player::Player;
 pub use published::Published;
@@ -102,6 +102,12 @@ pub enum DisputeError {
     /// What is asked is published already.
     #[error("this node is published already")]
     Published,
+    /// A game asks for more than the longest way down needs.
+    #[error("this game has asked {most} times, which is all that it may: accuse")]
+    TooManyAsks {
+        /// Asks of a game.
+        most: u32,
+    },
     /// Nothing open has this id.
     #[error("no open ask has this id")]
     NotAsked,

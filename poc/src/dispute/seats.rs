@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alloy_primitives::Address;
 use bitai_kernels::Hash;
 
-use super::{DisputeError, Ground, Judge, Verdict, msg::Ask};
+use super::{DisputeError, Ground, Judge, Verdict, levels::ASKS_MAX, msg::Ask};
 
 /// An ask that waits for its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) struct OpenAsk {
 pub(super) struct Seats {
     /// Every challenger that ever joined; `Some` is how it lost.
     players: BTreeMap<Address, Option<Ground>>,
+    /// Asks that each made.
+    asks: BTreeMap<Address, u32>,
     /// What is asked and not answered, by the ask's id.
     pub(super) open: BTreeMap<Hash, OpenAsk>,
     /// Whether the window for new challengers is over.
@@ -120,8 +122,18 @@ impl Judge {
         Verdict::Cleared(ground)
     }
 
+    /// Refuses an ask beyond [`ASKS_MAX`].
+    pub(super) fn may_ask(&self, who: Address) -> Result<(), DisputeError> {
+        if self.seats.asks.get(&who).copied().unwrap_or(0) < ASKS_MAX {
+            Ok(())
+        } else {
+            Err(DisputeError::TooManyAsks { most: ASKS_MAX })
+        }
+    }
+
     /// A challenger waits for an ask; several may for the same.
     pub(super) fn wait(&mut self, who: Address, id: Hash, ask: Ask) {
+        *self.seats.asks.entry(who).or_default() += 1;
         let open = self.seats.open.entry(id).or_insert_with(|| OpenAsk {
             ask,
             waiting: BTreeSet::new(),

@@ -85,6 +85,36 @@ impl Accusation {
         }
     }
 
+    /// Its kind's name, as `docs/spec/poc.md` lists it: stable, for reports and logs.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Accusation::LinearPart { .. } => "LinearPart",
+            Accusation::LinearFinish { .. } => "LinearFinish",
+            Accusation::Key { .. } => "Key",
+            Accusation::MaxNotAttained { .. } => "MaxNotAttained",
+            Accusation::MaxExceeded { .. } => "MaxExceeded",
+            Accusation::UnitNotAttained { .. } => "UnitNotAttained",
+            Accusation::UnitExceeded { .. } => "UnitExceeded",
+            Accusation::AbsMaxNotAttained { .. } => "AbsMaxNotAttained",
+            Accusation::AbsMaxExceeded { .. } => "AbsMaxExceeded",
+            Accusation::GroupScale { .. } => "GroupScale",
+            Accusation::QuantElement { .. } => "QuantElement",
+            Accusation::GreedyExceeded { .. } => "GreedyExceeded",
+            Accusation::DrawHead { .. } => "DrawHead",
+            Accusation::DrawIds { .. } => "DrawIds",
+            Accusation::Embed { .. } => "Embed",
+            Accusation::Out { .. } => "Out",
+            Accusation::Model(_) => "Model",
+            Accusation::NormSum { .. } => "NormSum",
+            Accusation::NormMax { .. } => "NormMax",
+            Accusation::NormSquares { .. } => "NormSquares",
+            Accusation::NormElement { .. } => "NormElement",
+            Accusation::Elementwise { .. } => "Elementwise",
+            Accusation::Rope { .. } => "Rope",
+            Accusation::Record { .. } => "Record",
+        }
+    }
+
     fn put(&self, w: &mut Writer) {
         w.u8(self.kind());
         match self {

@@ -328,6 +328,8 @@ proptest! {
     fn accusations_survive_their_bytes(accusation in an_accusation(), to: Hash) {
         let bytes = accusation.encode(&to).unwrap();
         prop_assert_eq!(bytes.len(), accusation.size());
+        let text = format!("{accusation:?}");
+        prop_assert_eq!(text.split([' ', '(']).next(), Some(accusation.name()));
         prop_assert_eq!(Accusation::decode(&bytes), Ok((to, accusation)));
     }
 

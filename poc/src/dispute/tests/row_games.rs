@@ -39,6 +39,38 @@ fn right(name: &str, at_model: usize, model: &Model, job: &Job, at: At, which: u
     record(name, at_model, &mut judge, &mut challenger, &mut honest)
 }
 
+/// As many asks as a game has, most of which lead nowhere, and a right element accused.
+fn nine_asks(model: &Model) -> Value {
+    let job = small(model, Sampler::GREEDY);
+    let site = model.sites(None, "pos_embed")[0];
+    let at = At {
+        pos: POS,
+        site,
+        element: 319,
+    };
+    let mut honest = model.decode(&job, &job.input_ids, None);
+    let outputs = honest.transcript.outputs().to_vec();
+    let mut judge = model.judge_root(&job, &outputs, honest.transcript.root().unwrap());
+    let mut own = model.recheck(&job, &outputs, None);
+    let mut asks = down_to(model, POS, site, 319);
+    let spare = ASKS_MAX - u32::try_from(asks.len()).unwrap();
+    asks.extend((0..spare).map(|pos| Ask::Token { pos }));
+    let mut last = |judge: &Judge| {
+        let mut judge = judge.clone();
+        let ask = Ask::Token { pos: 8 };
+        let to = judge.builds_on(&ask).unwrap();
+        let most = ASKS_MAX;
+        assert_eq!(judge.ask(WHO, to, ask), Err(DisputeError::TooManyAsks { most }));
+        accusations(&judge, &mut own, at).remove(0)
+    };
+    let mut challenger = Script {
+        asks: asks.into_iter(),
+        last: &mut last,
+    };
+    let title = "nine asks, and a right element";
+    record(title, 1, &mut judge, &mut challenger, &mut honest)
+}
+
 /// The games of two models, numbers 0 and 1 of their file.
 pub(super) fn games(first: &Model, second: &Model) -> Vec<Value> {
     let mut games = vec![];
@@ -140,5 +172,6 @@ pub(super) fn games(first: &Model, second: &Model) -> Vec<Value> {
     let player = first.decode(&job, &other, None);
     let title = "another id in a prompt of two chunks";
     games.push(lie(title, 0, first, &job, player, Lie::None));
+    games.push(nine_asks(second));
     games
 }
