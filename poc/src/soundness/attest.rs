@@ -3,6 +3,8 @@
 //!
 //! Functions of parameters alone: whatever contract draws, it can do no better than a draw by stake.
 
+use serde::{Serialize, Serializer};
+
 use super::chance::{Chance, Share};
 
 /// The chance that none of `drawn` validators is honest, where a share `honest` of the stake is: (1 - h)^s.
@@ -34,7 +36,7 @@ pub fn unnoticed(canaries: Share, lazy: Share, jobs: u64) -> Chance {
 }
 
 /// An exact fraction of what need not be a share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fraction {
     /// Numerator.
     pub num: u128,
@@ -42,8 +44,31 @@ pub struct Fraction {
     pub den: u128,
 }
 
+impl Serialize for Fraction {
+    /// Both numbers as text, since few readers of JSON take 128 bits, and the billionths, cut.
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Json {
+            num: String,
+            den: String,
+            per_billion: u64,
+        }
+        // Multiplied as far as 128 bits reach.
+        let billionths = match self.num.checked_mul(1_000_000_000) {
+            Some(num) => num / self.den.max(1),
+            None => self.num / (self.den / 1_000_000_000).max(1),
+        };
+        Json {
+            num: self.num.to_string(),
+            den: self.den.to_string(),
+            per_billion: u64::try_from(billionths).unwrap_or(u64::MAX),
+        }
+        .serialize(to)
+    }
+}
+
 /// What a validator stands to win and lose, in one unit of money.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stakes {
     /// A re-check's cost: what laziness saves a job.
     pub recheck: u64,

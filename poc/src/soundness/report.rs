@@ -453,6 +453,70 @@ mod tests {
     }
 
     #[test]
+    fn what_the_security_page_finds_in_the_figures_is_there() {
+        let r = report(&Params::default()).unwrap();
+        for m in &r.disputes.models {
+            // The bond does not pay for the worst nine asks; only at the limit of layers does the neuron lose more than the challenger.
+            let (g, limit) = (&m.griefing, m.shape.name == "maxima");
+            assert!(g.neuron_vbytes > g.bond_vbytes, "{}", m.shape.name);
+            let (loses, costs) = (
+                g.neuron_vbytes - g.bond_vbytes,
+                g.challenger_vbytes + g.bond_vbytes,
+            );
+            assert_eq!(loses > costs, limit, "{}", m.shape.name);
+            // It does pay for every game that goes straight down.
+            assert!(
+                m.ways.iter().all(|w| w.neuron_vbytes <= g.bond_vbytes),
+                "{}",
+                m.shape.name
+            );
+            // The longest lie is about the prompt.
+            let dearest = m.dearest.as_ref().unwrap();
+            assert_eq!(dearest.about, "embedding of the prompt");
+            assert!(dearest.prompt * 4 > dearest.answers);
+            // What a challenger spends follows the rate, and so does the least collateral.
+            assert!(
+                m.rates
+                    .windows(2)
+                    .all(|w| w[0].collateral_min < w[1].collateral_min)
+            );
+        }
+        let at = |share: &str| {
+            let share: Share = share.parse().unwrap();
+            let mut censored = r.disputes.censored.iter();
+            censored
+                .find(|c| c.share.of(100) == share.of(100))
+                .unwrap()
+                .challenger
+        };
+        assert!(at("0.5") < Chance::half_to(100));
+        assert!(at("0.9") > Chance::half_to(5));
+        assert!(r.attest.canaries_suffice);
+        // A slash that what is in flight outweighs deters nobody.
+        let p = Params {
+            in_flight: 1_000,
+            ..Params::default()
+        };
+        assert_eq!(report(&p).unwrap().attest.canaries_min, None);
+    }
+
+    #[test]
+    fn every_parameter_typed_to_nine_digits_makes_json() {
+        let share: Share = "0.123456789".parse().unwrap();
+        let p = Params {
+            hash_share: share,
+            wanted: share,
+            honest: share,
+            canaries: share,
+            lazy: share,
+            ..Params::default()
+        };
+        let value = serde_json::to_value(report(&p).unwrap()).unwrap();
+        // p e (1 - e).
+        assert_eq!(value["beacon"]["bias_once"]["per_billion"], 13_359_902);
+    }
+
+    #[test]
     fn rejects_nonsense() {
         let p = Params {
             validators: 0,
