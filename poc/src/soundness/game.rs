@@ -55,8 +55,6 @@ pub struct Way {
     pub answers: u64,
     /// Bytes of the accusation.
     pub accusation: u64,
-    /// Prompt ids beside it.
-    pub prompt: u64,
     /// Virtual bytes of what the challenger sends: opening, asks, accusation.
     pub challenger_vbytes: u64,
     /// Virtual bytes of what the neuron sends.
@@ -96,8 +94,6 @@ struct Accused {
     ends: &'static [&'static str],
     /// The accusation.
     accusation: Accusation,
-    /// Prompt ids beside it.
-    prompt: u64,
 }
 
 /// Levels of a binary tree over `n` leaves.
@@ -335,6 +331,7 @@ impl Sizes<'_> {
         };
         let embed = Accusation::Embed {
             at,
+            id: Some(range(4 * prompt, 4)),
             w: self.weights(s.vocab, s.d_model, 1),
             w_scale: self.tensor((s.vocab, 1), 4, 4),
         };
@@ -391,29 +388,28 @@ impl Sizes<'_> {
             at,
             key: Box::new(key),
         };
-        let accused = |about, ends, accusation, prompt| Accused {
+        let accused = |about, ends, accusation| Accused {
             about,
             ends,
             accusation,
-            prompt,
         };
         vec![
-            accused("linear", &["sum"], linear, 0),
-            accused("attention", &["key part"], key, 0),
+            accused("linear", &["sum"], linear),
+            accused("attention", &["key part"], key),
             // Maxima are asked for beside the piece that holds the element.
-            accused("quantisation", &["piece", "group"], quant, 0),
-            accused("norm", &["piece", "norm"], norm, 0),
-            accused("sum, unit, pair", &["piece"], element, 0),
-            accused("cached row", &["piece"], record, 0),
-            accused("embedding of the prompt", &["piece"], embed, prompt),
-            accused("random token", &["draw part"], ids, 0),
-            accused("greedy token", &["unit"], greedy, 0),
-            accused("the model itself", &[], model, 0),
+            accused("quantisation", &["piece", "group"], quant),
+            accused("norm", &["piece", "norm"], norm),
+            accused("sum, unit, pair", &["piece"], element),
+            accused("cached row", &["piece"], record),
+            accused("embedding of the prompt", &["piece"], embed),
+            accused("random token", &["draw part"], ids),
+            accused("greedy token", &["unit"], greedy),
+            accused("the model itself", &[], model),
         ]
     }
 
-    /// Every way down, each with all that it can take. `outputs` ids are told again when the game is opened, `prompt` ids
-    /// where an embedding of the prompt is accused.
+    /// Every way down, each with all that it can take. `outputs` ids are told again when the game is opened, one of
+    /// `prompt` ids is opened where an embedding of the prompt is accused.
     pub fn ways(self, prompt: u64, outputs: u64) -> Vec<Way> {
         let nodes = self.nodes();
         let open = inscribe::alone(inscribe::open(outputs));
@@ -422,7 +418,6 @@ impl Sizes<'_> {
                        about,
                        ends,
                        accusation,
-                       prompt,
                    }| {
             let mut asked = many(false, nodes.len());
             for end in ends {
@@ -444,10 +439,7 @@ impl Sizes<'_> {
                 rounds,
                 answers,
                 accusation,
-                prompt,
-                challenger_vbytes: open
-                    + rounds * ask
-                    + inscribe::alone(inscribe::accuse(accusation, prompt)),
+                challenger_vbytes: open + rounds * ask + inscribe::alone(inscribe::accuse(accusation)),
                 neuron_vbytes,
             }
         };

@@ -67,9 +67,9 @@ pub const fn answer(bytes: u64) -> u64 {
     4 + 32 * 2 + padded(bytes)
 }
 
-/// Calldata of `accuse`, of so many bytes beside so many prompt ids.
-pub const fn accuse(bytes: u64, prompt: u64) -> u64 {
-    4 + 32 * 5 + padded(bytes) + padded(4 * prompt)
+/// Calldata of `accuse`, of so many bytes.
+pub const fn accuse(bytes: u64) -> u64 {
+    4 + 32 * 3 + padded(bytes)
 }
 
 #[cfg(test)]

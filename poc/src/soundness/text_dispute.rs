@@ -135,16 +135,11 @@ pub(super) fn one_model(f: &mut fmt::Formatter<'_>, m: &Model) -> fmt::Result {
         .ways
         .iter()
         .map(|w| {
-            let with = if w.prompt == 0 {
-                String::new()
-            } else {
-                format!(" + {} prompt ids", grouped(w.prompt))
-            };
             vec![
                 w.about.to_owned(),
                 w.rounds.to_string(),
                 grouped(w.answers),
-                format!("{}{with}", grouped(w.accusation)),
+                grouped(w.accusation),
                 grouped(w.challenger_vbytes),
                 grouped(w.neuron_vbytes),
                 grouped(w.vbytes()),
