@@ -8,10 +8,10 @@ import {Beacon} from "./libraries/Beacon.sol";
 import {Blake3Node} from "./libraries/Blake3Node.sol";
 import {Ids} from "./libraries/Ids.sol";
 import {ModelId} from "./libraries/ModelId.sol";
-import {Neurons} from "./base/Neurons.sol";
+import {Batches} from "./base/Batches.sol";
 
 /// The hub. It counts in heights only. Every coin that enters is a stake, an escrow or a credit until it leaves.
-contract WorkerHub is Neurons {
+contract WorkerHub is Batches {
     using Ids for bytes;
 
     /// Most neurons that a job may ask for.
@@ -24,15 +24,9 @@ contract WorkerHub is Neurons {
     /// @inheritdoc IWorkerHub
     uint256 public jobsCount;
 
-    // Keyed by job, so that what disputes add later can be keyed by (job, node path) beside it.
-    mapping(uint256 jobId => Job) private _jobs;
-    mapping(uint256 jobId => Slot[]) private _slots;
-    /// Place among the job's slots, counted from 1; kept when the neuron fails, so it is drawn at most once.
-    mapping(uint256 jobId => mapping(address neuron => uint256)) private _slotOf;
-
     /// @param registry models that jobs may name
     /// @param p windows, minimums and rates, fixed for ever
-    constructor(IModelRegistry registry, Params memory p) Neurons(registry, p) {}
+    constructor(IModelRegistry registry, Params memory p) Batches(registry, p) {}
 
     // --- the life of a job ---------------------------------------------------------------------
 
@@ -48,50 +42,41 @@ contract WorkerHub is Neurons {
         uint96 fee = _u96(msg.value);
 
         jobId = ++jobsCount;
-        Job storage j = _jobs[jobId];
-        j.modelId = modelId;
-        j.jobHash = hashJob(spec);
-        j.payer = msg.sender;
-        j.postedAt = uint64(block.number);
-        j.k = k;
-        j.maxNew = spec.maxNew;
-        j.vocab = spec.vocab;
-        j.words = spec.words;
-        j.inputs = inputs;
-        j.share = fee / k;
-        j.escrow = fee;
-        j.collateral = _collateral(j.share, collateral);
-        j.stopIds = spec.stopIds;
-        _open(j);
+        Course storage c = _courses[jobId];
+        c.modelId = modelId;
+        c.jobHash = hashJob(spec);
+        c.payer = msg.sender;
+        c.postedAt = uint48(block.number);
+        c.k = k;
+        c.vocab = spec.vocab;
+        c.embeds = spec.words != 0;
+        c.inputs = inputs;
+        // One of the two is 0.
+        c.outputs = spec.maxNew + spec.words;
+        uint96 share = fee / k;
+        c.share = share;
+        // Below MAX_K.
+        // forge-lint: disable-next-line(unsafe-typecast)
+        c.dust = uint8(fee % k);
+        c.collateral = _collateral(share, collateral);
+        c.stopIds = spec.stopIds;
+        _open(c);
         _escrow += fee;
-        _emitPosted(jobId, j, spec);
+        _emitPosted(jobId, c, spec);
     }
 
     /// @inheritdoc IWorkerHub
     function assign(uint256 jobId) external guarded {
-        _assign(jobId, _job(jobId));
+        _refuse(_assign(jobId, _course(jobId)));
     }
 
     /// @inheritdoc IWorkerHub
     function commit(uint256 jobId, bytes32 jobHash, bytes32 commitment) external guarded {
-        Job storage j = _job(jobId);
-        require(jobHash == j.jobHash, WrongJobHash(jobId, jobHash, j.jobHash));
+        bytes32 expected = _course(jobId).jobHash;
+        require(jobHash == expected, WrongJobHash(jobId, jobHash, expected));
         require(commitment != 0, EmptyCommitment());
-        if (j.status == JobStatus.Open) _assign(jobId, j);
-
-        Slot storage s = _slotFor(jobId);
-        require(s.state != SlotState.Committed, AlreadyCommitted(jobId, msg.sender));
-        require(j.status == JobStatus.Committing, WrongStatus(jobId, j.status));
-        require(block.number <= j.deadline, WindowClosed(block.number, j.deadline));
-        s.state = SlotState.Committed;
-        s.commitment = commitment;
-        emit Committed(jobId, msg.sender, commitment);
-
-        // Nothing is readable before everyone is bound.
-        if (_count(jobId, SlotState.Assigned) != 0) return;
-        j.status = JobStatus.Revealing;
-        j.deadline = uint64(block.number) + REVEAL_WINDOW;
-        emit RevealOpened(jobId, j.deadline);
+        // The tree of one leaf.
+        _refuse(_commit(jobId, 1, Binding(commitment, 0, 0)));
     }
 
     /// @inheritdoc IWorkerHub
@@ -99,93 +84,84 @@ contract WorkerHub is Neurons {
         external
         guarded
     {
-        Job storage j = _job(jobId);
-        Slot storage s = _slotFor(jobId);
-        require(s.state != SlotState.Revealed, AlreadyRevealed(jobId, msg.sender));
-        require(j.status == JobStatus.Revealing, WrongStatus(jobId, j.status));
-        require(block.number <= j.deadline, WindowClosed(block.number, j.deadline));
+        _course(jobId);
+        (uint256 seat, bytes memory why) = _revealing(jobId);
+        _refuse(why);
         require(traceRoot != 0, EmptyTraceRoot());
         bytes32 outputHash = keccak256(outputIds);
         bytes32 commitment = hashCommit(jobId, msg.sender, salt, traceRoot, outputHash);
-        require(commitment == s.commitment, WrongReveal(commitment, s.commitment));
-        // No other job is posted with 0.
-        if (j.maxNew == 0) outputIds.checkWords(j.words);
-        else outputIds.checkOutput(j.stopIds, j.maxNew, j.vocab);
-
-        s.state = SlotState.Revealed;
-        s.traceRoot = traceRoot;
-        s.outputHash = outputHash;
-        emit Revealed(jobId, msg.sender, traceRoot, outputIds);
-        if (_count(jobId, SlotState.Committed) == 0) _closeReveals(jobId, j);
+        Part storage p = _parts[jobId][seat];
+        // A root above other leaves is no commitment to this one alone.
+        require(p.place == 1, NotInBatch(jobId, jobId, 1));
+        require(commitment == p.commitment, WrongReveal(commitment, p.commitment));
+        _reveal(jobId, p, traceRoot, outputHash, outputIds);
     }
 
     /// @inheritdoc IWorkerHub
     function finalise(uint256 jobId) external guarded {
-        Job storage j = _job(jobId);
-        _requireAnswered(jobId, j);
-        require(block.number > j.deadline, WindowOpen(block.number, j.deadline));
-        require(j.openDisputes == 0, Disputed(jobId, j.openDisputes));
-        (uint256 standing, bool agreed,) = _answers(jobId);
-        if (standing != 0 && agreed) _settle(jobId, j);
-        else _refund(jobId, j);
+        _course(jobId);
+        Till memory till;
+        _refuse(_finalise(jobId, till));
+        _close(till);
     }
 
     /// @inheritdoc IWorkerHub
     function timeout(uint256 jobId) external guarded {
-        Job storage j = _job(jobId);
-        JobStatus status = j.status;
+        Course storage c = _course(jobId);
+        JobStatus status = c.status;
         require(
             status == JobStatus.Open || status == JobStatus.Committing || status == JobStatus.Revealing,
             WrongStatus(jobId, status)
         );
-        require(block.number > j.deadline, WindowOpen(block.number, j.deadline));
-        if (status == JobStatus.Open) return _refund(jobId, j);
+        require(block.number > c.deadline, WindowOpen(block.number, c.deadline));
+        if (status == JobStatus.Open) return _refund(jobId, c);
 
         bool revealing = status == JobStatus.Revealing;
         (uint256 slashed, uint256 failed) =
-            _failSilent(jobId, j, revealing ? SlotState.Committed : SlotState.Assigned);
-        if (revealing && _count(jobId, SlotState.Revealed) != 0) {
+            _failSilent(jobId, c, revealing ? SlotState.Committed : SlotState.Assigned);
+        if (revealing && c.revealed != 0) {
             // What was revealed is public, so a newcomer could copy it: those who revealed go on alone.
-            _closeReveals(jobId, j);
-        } else if (j.attempt + 1 == MAX_ATTEMPTS) {
-            _refund(jobId, j);
+            _closeReveals(jobId, c);
+        } else if (c.attempt + 1 == MAX_ATTEMPTS) {
+            _refund(jobId, c);
         } else {
-            j.attempt += 1;
-            _open(j);
-            emit JobReopened(jobId, j.attempt, j.roundAt + Beacon.DELAY);
+            c.attempt += 1;
+            _open(c);
+            emit JobReopened(jobId, c.attempt, c.roundAt + Beacon.DELAY);
         }
         // The payer chose the collateral: what it gets must not grow with it, only with what it paid.
-        _split(slashed, failed * j.share, j.payer);
+        _split(slashed, failed * c.share, c.payer);
     }
 
     // --- disputes ------------------------------------------------------------------------------
 
     /// @inheritdoc IWorkerHub
     function openDispute(uint256 jobId) external guarded {
-        Job storage j = _disputable(jobId);
-        require(block.number <= j.deadline, WindowClosed(block.number, j.deadline));
-        j.openDisputes += 1;
-        emit DisputeOpened(jobId, j.openDisputes);
+        Course storage c = _disputable(jobId);
+        require(block.number <= c.deadline, WindowClosed(block.number, c.deadline));
+        c.openDisputes += 1;
+        emit DisputeOpened(jobId, c.openDisputes);
     }
 
     /// @inheritdoc IWorkerHub
     function closeDispute(uint256 jobId) external guarded {
-        Job storage j = _disputable(jobId);
-        require(j.openDisputes != 0, NoDispute(jobId));
-        j.openDisputes -= 1;
-        emit DisputeClosed(jobId, j.openDisputes);
+        Course storage c = _disputable(jobId);
+        require(c.openDisputes != 0, NoDispute(jobId));
+        c.openDisputes -= 1;
+        emit DisputeClosed(jobId, c.openDisputes);
     }
 
     /// @inheritdoc IWorkerHub
     function convict(uint256 jobId, address neuron_, address challenger) external guarded {
-        Job storage j = _disputable(jobId);
-        require(j.openDisputes != 0, NoDispute(jobId));
-        uint256 place = _slotOf[jobId][neuron_];
+        Course storage c = _disputable(jobId);
+        require(c.openDisputes != 0, NoDispute(jobId));
+        uint256 seat = _seatOf(jobId, neuron_);
         require(
-            place != 0 && _slots[jobId][place - 1].state == SlotState.Revealed, NotAssigned(jobId, neuron_)
+            seat != NO_SEAT && _parts[jobId][seat].state == SlotState.Revealed, NotAssigned(jobId, neuron_)
         );
-        _slots[jobId][place - 1].state = SlotState.Failed;
-        uint96 slashed = j.collateral;
+        _parts[jobId][seat].state = SlotState.Failed;
+        c.revealed -= 1;
+        uint96 slashed = c.collateral;
         _unlock(neuron_, slashed, slashed);
         emit NeuronConvicted(jobId, neuron_, challenger, slashed);
         _split(slashed, slashed, challenger);
@@ -195,26 +171,56 @@ contract WorkerHub is Neurons {
 
     /// @inheritdoc IWorkerHub
     function job(uint256 jobId) external view returns (Job memory) {
-        return _job(jobId);
+        Course storage c = _course(jobId);
+        bool over = c.status == JobStatus.Settled || c.status == JobStatus.Refunded;
+        return Job({
+            modelId: c.modelId,
+            jobHash: c.jobHash,
+            payer: c.payer,
+            postedAt: c.postedAt,
+            status: c.status,
+            k: c.k,
+            attempt: c.attempt,
+            maxNew: c.embeds ? 0 : c.outputs,
+            vocab: c.vocab,
+            openDisputes: c.openDisputes,
+            inputs: c.inputs,
+            roundAt: c.roundAt,
+            deadline: c.deadline,
+            share: c.share,
+            escrow: over ? 0 : c.share * c.k + c.dust,
+            words: c.embeds ? c.outputs : 0,
+            collateral: c.collateral,
+            stopIds: c.stopIds
+        });
     }
 
     /// @inheritdoc IWorkerHub
-    function assigned(uint256 jobId) external view returns (Slot[] memory) {
-        return _slots[jobId];
+    function assigned(uint256 jobId) external view returns (Slot[] memory list) {
+        list = new Slot[](_courses[jobId].parts);
+        for (uint256 i = 0; i < list.length; ++i) {
+            list[i] = _slot(jobId, i);
+        }
     }
 
     /// @inheritdoc IWorkerHub
     function slot(uint256 jobId, address neuron_) external view returns (Slot memory s) {
-        uint256 place = _slotOf[jobId][neuron_];
-        if (place != 0) s = _slots[jobId][place - 1];
+        uint256 seat = _seatOf(jobId, neuron_);
+        if (seat != NO_SEAT) s = _slot(jobId, seat);
+    }
+
+    /// @inheritdoc IWorkerHub
+    function committedAt(uint256 jobId, address neuron_) external view returns (uint256 lead, uint256 place) {
+        uint256 seat = _seatOf(jobId, neuron_);
+        if (seat != NO_SEAT) (lead, place) = (_parts[jobId][seat].lead, _parts[jobId][seat].place);
     }
 
     /// @inheritdoc IWorkerHub
     function drawn(uint256 jobId) external view returns (address[] memory) {
-        Job storage j = _job(jobId);
-        bytes32 header = Beacon.headerHash(j.roundAt + Beacon.DELAY);
-        if (j.status != JobStatus.Open || header == 0) return new address[](0);
-        return _drawFor(jobId, j, header);
+        Course storage c = _course(jobId);
+        bytes32 header = Beacon.headerHash(c.roundAt + Beacon.DELAY);
+        if (c.status != JobStatus.Open || header == 0) return new address[](0);
+        return _drawFor(jobId, c, header);
     }
 
     /// @inheritdoc IWorkerHub
@@ -239,15 +245,6 @@ contract WorkerHub is Neurons {
                 spec.seed
             )
         );
-    }
-
-    /// @inheritdoc IWorkerHub
-    function hashCommit(uint256 jobId, address sender, bytes32 salt, bytes32 traceRoot, bytes32 outputHash)
-        public
-        view
-        returns (bytes32)
-    {
-        return keccak256(abi.encode(block.chainid, address(this), jobId, sender, salt, traceRoot, outputHash));
     }
 
     // --- inside --------------------------------------------------------------------------------
@@ -290,177 +287,31 @@ contract WorkerHub is Neurons {
         require(spec.seed == 0, EmbeddingSeeded(spec.seed));
     }
 
-    /// Opens a draw.
-    function _open(Job storage j) private {
-        j.status = JobStatus.Open;
-        j.roundAt = uint64(block.number);
-        j.deadline = uint64(block.number) + Beacon.DELAY + ASSIGN_WINDOW;
-    }
-
-    /// Draws neurons for the empty places and opens the commit window.
-    function _assign(uint256 jobId, Job storage j) private {
-        require(j.status == JobStatus.Open, WrongStatus(jobId, j.status));
-        uint256 beaconHeight = j.roundAt + Beacon.DELAY;
-        require(block.number >= beaconHeight, BeaconNotDue(block.number, beaconHeight));
-        bytes32 header = Beacon.headerHash(beaconHeight);
-        require(header != 0, BeaconMissing(beaconHeight));
-        address[] memory picked = _drawFor(jobId, j, header);
-        uint256 needed = j.k - _count(jobId, SlotState.Committed);
-        require(picked.length == needed, NotEnoughNeurons(picked.length, needed));
-
-        Slot[] storage list = _slots[jobId];
-        for (uint256 i = 0; i < needed; ++i) {
-            _lock(picked[i], j.collateral);
-            list.push(Slot(picked[i], SlotState.Assigned, 0, 0, 0));
-            _slotOf[jobId][picked[i]] = list.length;
-        }
-        j.status = JobStatus.Committing;
-        j.deadline = uint64(block.number) + COMMIT_WINDOW;
-        emit JobAssigned(jobId, j.attempt, picked, j.deadline);
-    }
-
-    /// Who the beacon draws for the job's empty places.
-    function _drawFor(uint256 jobId, Job storage j, bytes32 header) private view returns (address[] memory) {
-        // One of the two is 0.
-        Terms memory t = Terms(j.modelId, j.inputs, j.maxNew + j.words, j.share, j.collateral, j.roundAt);
-        uint256 needed = j.k - _count(jobId, SlotState.Committed);
-        return _draw(jobId, Beacon.value(header, jobId, j.attempt), t, needed);
-    }
-
-    /// @inheritdoc Neurons
-    function _wasDrawn(uint256 jobId, address who) internal view override returns (bool) {
-        return _slotOf[jobId][who] != 0;
-    }
-
-    /// Opens the challenge window, longer where the answers differ.
-    function _closeReveals(uint256 jobId, Job storage j) private {
-        (, bool agreed, uint256 first) = _answers(jobId);
-        j.status = agreed ? JobStatus.Challenge : JobStatus.Quarrel;
-        j.deadline = uint64(block.number) + (agreed ? CHALLENGE_WINDOW : QUARREL_WINDOW);
-        Slot storage s = _slots[jobId][first];
-        if (agreed) emit ChallengeOpened(jobId, s.traceRoot, s.outputHash, j.deadline);
-        else emit Quarrelled(jobId, j.deadline);
-    }
-
-    /// Revealed answers that stand: how many, whether they are one, and the first one's place.
-    function _answers(uint256 jobId) private view returns (uint256 standing, bool agreed, uint256 first) {
-        Slot[] storage list = _slots[jobId];
-        agreed = true;
-        for (uint256 i = 0; i < list.length; ++i) {
-            Slot storage s = list[i];
-            if (s.state != SlotState.Revealed) continue;
-            if (standing++ == 0) first = i;
-            Slot storage f = list[first];
-            agreed = agreed && s.traceRoot == f.traceRoot && s.outputHash == f.outputHash;
-        }
-    }
-
-    /// Slashes and removes whoever is still in state `silent`; returns what they lost and how many they were.
-    function _failSilent(uint256 jobId, Job storage j, SlotState silent)
-        private
-        returns (uint256 total, uint256 failed)
-    {
-        Slot[] storage list = _slots[jobId];
-        uint96 collateral = j.collateral;
-        uint96 slashed = _u96(uint256(collateral) * TIMEOUT_SLASH_BPS / BPS);
-        for (uint256 i = 0; i < list.length; ++i) {
-            Slot storage s = list[i];
-            if (s.state != silent) continue;
-            s.state = SlotState.Failed;
-            _unlock(s.neuron, collateral, slashed);
-            total += slashed;
-            ++failed;
-            emit NeuronTimedOut(jobId, s.neuron, slashed);
-        }
-    }
-
-    /// Pays every standing neuron its share; shares of the others go back to the payer.
-    function _settle(uint256 jobId, Job storage j) private {
-        j.status = JobStatus.Settled;
-        uint256 escrow = j.escrow;
-        j.escrow = 0;
-        _escrow -= escrow;
-        uint256 share = j.share;
-        uint256 net = _net(share);
-        Slot[] storage list = _slots[jobId];
-        uint256 paid;
-        for (uint256 i = 0; i < list.length; ++i) {
-            Slot storage s = list[i];
-            if (s.state != SlotState.Revealed) continue;
-            s.state = SlotState.Paid;
-            address who = s.neuron;
-            address to = _payout(who);
-            _unlock(who, j.collateral, 0);
-            ++paid;
-            emit NeuronPaid(jobId, who, to, net);
-            _pay(to, net);
-        }
-        uint256 cut = (share - net) * paid;
-        uint256 rest = escrow - share * paid;
-        emit JobSettled(jobId, net * paid, cut, rest);
-        if (TREASURY == address(0)) _burn(cut);
-        else _pay(TREASURY, cut);
-        _pay(j.payer, rest);
-    }
-
-    /// Frees everyone still in the job and returns the fee.
-    function _refund(uint256 jobId, Job storage j) private {
-        j.status = JobStatus.Refunded;
-        uint256 escrow = j.escrow;
-        j.escrow = 0;
-        _escrow -= escrow;
-        Slot[] storage list = _slots[jobId];
-        for (uint256 i = 0; i < list.length; ++i) {
-            Slot storage s = list[i];
-            if (s.state == SlotState.Failed) continue;
-            s.state = SlotState.Released;
-            _unlock(s.neuron, j.collateral, 0);
-        }
-        emit JobRefunded(jobId, j.payer, escrow);
-        _pay(j.payer, escrow);
-    }
-
     /// The event that carries the ids; on its own because the stack is short.
-    function _emitPosted(uint256 jobId, Job storage j, JobSpec calldata spec) private {
-        uint64 beaconHeight = j.roundAt + Beacon.DELAY;
+    function _emitPosted(uint256 jobId, Course storage c, JobSpec calldata spec) private {
+        uint64 beaconHeight = c.roundAt + Beacon.DELAY;
         emit JobPosted(
-            jobId, msg.sender, j.modelId, j.jobHash, spec, j.k, j.share, j.collateral, beaconHeight
+            jobId, msg.sender, c.modelId, c.jobHash, spec, c.k, c.share, c.collateral, beaconHeight
         );
     }
 
-    /// How many slots are in this state.
-    function _count(uint256 jobId, SlotState state) private view returns (uint256 n) {
-        Slot[] storage list = _slots[jobId];
-        for (uint256 i = 0; i < list.length; ++i) {
-            if (list[i].state == state) ++n;
-        }
+    /// A slot as it is shown; the commitment lies with the job that leads the batch.
+    function _slot(uint256 jobId, uint256 seat) private view returns (Slot memory) {
+        Part storage p = _parts[jobId][seat];
+        bytes32 commitment = _parts[p.lead][p.leadSeat].commitment;
+        return Slot(p.neuron, p.state, commitment, p.traceRoot, p.outputHash);
     }
 
     /// The job, if there is one.
-    function _job(uint256 jobId) private view returns (Job storage j) {
-        j = _jobs[jobId];
-        require(j.status != JobStatus.None, UnknownJob(jobId));
-    }
-
-    /// The caller's slot, if it is in the job.
-    function _slotFor(uint256 jobId) private view returns (Slot storage s) {
-        uint256 place = _slotOf[jobId][msg.sender];
-        require(place != 0, NotAssigned(jobId, msg.sender));
-        s = _slots[jobId][place - 1];
-        require(s.state != SlotState.Failed, NotAssigned(jobId, msg.sender));
-    }
-
-    /// Refuses jobs that are not between reveal and end.
-    function _requireAnswered(uint256 jobId, Job storage j) private view {
-        require(
-            j.status == JobStatus.Challenge || j.status == JobStatus.Quarrel, WrongStatus(jobId, j.status)
-        );
+    function _course(uint256 jobId) private view returns (Course storage c) {
+        c = _courses[jobId];
+        require(c.status != JobStatus.None, UnknownJob(jobId));
     }
 
     /// The job, if the caller is the verifier and it is answered.
-    function _disputable(uint256 jobId) private view returns (Job storage j) {
+    function _disputable(uint256 jobId) private view returns (Course storage c) {
         require(msg.sender == VERIFIER, NotVerifier(msg.sender));
-        j = _job(jobId);
-        _requireAnswered(jobId, j);
+        c = _course(jobId);
+        require(_answered(c), WrongStatus(jobId, c.status));
     }
 }

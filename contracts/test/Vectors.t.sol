@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {JobSpec} from "../src/interfaces/IWorkerHub.sol";
+import {Batch} from "../src/libraries/Batch.sol";
 import {Beacon} from "../src/libraries/Beacon.sol";
 import {Ids} from "../src/libraries/Ids.sol";
 import {WorkerHub} from "../src/WorkerHub.sol";
@@ -80,6 +81,44 @@ contract VectorsTest is Base {
             assertEq(got, vm.parseJsonBytes32(json, _at(".commits", i, ".hash")), "commit hash");
         }
         assertEq(i, 3, "commits read");
+    }
+
+    /// So that lists are in calldata.
+    function readJobs(bytes calldata jobs) external pure returns (uint256[] memory) {
+        return Batch.ids(jobs);
+    }
+
+    function readRoot(bytes32[] memory leaves, uint256 height, uint256 node, bytes32[] calldata path)
+        external
+        pure
+        returns (bytes32)
+    {
+        return Batch.root(leaves, height, node, path);
+    }
+
+    function test_Batches() public view {
+        uint256 i;
+        for (; vm.keyExistsJson(json, _at(".batches", i, "")); ++i) {
+            uint256[] memory ids = vm.parseJsonUintArray(json, _at(".batches", i, ".jobs"));
+            uint256[] memory read = this.readJobs(vm.parseJsonBytes(json, _at(".batches", i, ".packed")));
+            assertEq(keccak256(abi.encode(read)), keccak256(abi.encode(ids)), "jobs");
+            _checkTree(i, ids.length);
+        }
+        assertEq(i, 5, "batches read");
+    }
+
+    /// The root above all leaves, and above the last one by its path.
+    function _checkTree(uint256 i, uint256 n) private view {
+        bytes32 root = vm.parseJsonBytes32(json, _at(".batches", i, ".root"));
+        bytes32[] memory leaves = vm.parseJsonBytes32Array(json, _at(".batches", i, ".leaves"));
+        bytes32[] memory last = new bytes32[](1);
+        last[0] = leaves[n - 1];
+        uint256 h = Batch.levels(n);
+        assertEq(this.readRoot(leaves, h, 1, new bytes32[](0)), root, "root");
+        uint256 place = vm.parseJsonUint(json, _at(".batches", i, ".leaf"));
+        assertEq(place, (uint256(1) << h) + n - 1, "place");
+        bytes32[] memory path = vm.parseJsonBytes32Array(json, _at(".batches", i, ".path"));
+        assertEq(this.readRoot(last, 0, place, path), root, "root above the last leaf");
     }
 
     function test_Draws() public view {

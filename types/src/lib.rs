@@ -1,6 +1,7 @@
 //! Consensus types and codecs everyone shares: job, trace header, commitments, inscription limits, chain
 //! constants, RPC shapes. No I/O, no float, no clock.
 
+pub mod batch;
 pub mod chain;
 pub mod job;
 pub mod model;

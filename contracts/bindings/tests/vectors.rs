@@ -1,6 +1,9 @@
 //! `vectors/job.json`: job hashes, commitments, draw tickets and outputs, written from Rust and read by forge, so
 //! that both sides compute the same. `BITAI_WRITE_VECTORS=1 cargo test -p bitai-contracts` writes it anew.
 
+// A helper that unwraps says the same as a test that does.
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 
 use alloy_primitives::{Address, B256, U256, keccak256};
@@ -8,6 +11,7 @@ use alloy_sol_types::SolValue;
 use bitai_contracts::ModelKey;
 use bitai_types::{
     ModelShape,
+    batch::{Tree, pack_jobs},
     job::{Job, Sampler, commit_hash, ids_hash, ids_to_bytes},
 };
 use serde_json::{Value, json};
@@ -91,6 +95,30 @@ fn outputs() -> Vec<Value> {
                 "vocab": vocab,
                 "output": hex0x(&ids_to_bytes(out)),
                 "answers": job.check_output(out, &shape(*vocab, 0)).is_ok(),
+            })
+        })
+        .collect()
+}
+
+/// Batches: jobs packed, the root over leaves, and the path of the last one.
+fn batches() -> Vec<Value> {
+    let cases: [&[u64]; 5] = [
+        &[1],
+        &[127, 255],
+        &[5, 6, 7],
+        &[300, 301, 1000, 1 << 40, (1 << 40) + 1],
+        &[1, 2, 3, 4, 5, 6, 7, 8, 9],
+    ];
+    cases
+        .iter()
+        .map(|jobs| {
+            let ids: Vec<U256> = jobs.iter().map(|id| U256::from(*id)).collect();
+            let leaves: Vec<B256> = ids.iter().map(|id| keccak256(id.to_be_bytes::<32>())).collect();
+            let tree = Tree::new(leaves.clone()).unwrap();
+            let leaf = tree.leaf(jobs.len() - 1);
+            json!({
+                "jobs": jobs, "packed": hex0x(&pack_jobs(&ids).unwrap()),
+                "leaves": leaves, "root": tree.root(), "leaf": leaf, "path": tree.path(leaf),
             })
         })
         .collect()
@@ -208,6 +236,7 @@ fn vectors() -> Value {
         "draws": draws,
         "outputs": outputs(),
         "words": words(),
+        "batches": batches(),
     })
 }
 

@@ -143,7 +143,7 @@ struct Slot {
     address neuron;
     /// How far it is.
     SlotState state;
-    /// What it committed to.
+    /// What it committed to: its answer, or the root over the answers of a batch.
     bytes32 commitment;
     /// Trace root it revealed.
     bytes32 traceRoot;
@@ -218,7 +218,7 @@ interface IWorkerHub {
     );
     /// Neurons were drawn; they commit up to and including height `commitBy`.
     event JobAssigned(uint256 indexed jobId, uint8 attempt, address[] neurons, uint64 commitBy);
-    /// A neuron committed.
+    /// A neuron committed, to one answer or to the root of a batch.
     event Committed(uint256 indexed jobId, address indexed neuron, bytes32 commitment);
     /// All have committed; they reveal up to and including height `revealBy`.
     event RevealOpened(uint256 indexed jobId, uint64 revealBy);
@@ -248,6 +248,8 @@ interface IWorkerHub {
     event NeuronConvicted(
         uint256 indexed jobId, address indexed neuron, address indexed challenger, uint256 slashed
     );
+    /// A job of a batch was left out, for the reason that the same call for it alone would have been refused with.
+    event Skipped(uint256 indexed jobId, address indexed caller, bytes reason);
     /// A transfer was refused by its receiver; the amount waits to be claimed.
     event Credited(address indexed to, uint256 amount);
     /// A credit was claimed.
@@ -334,6 +336,20 @@ interface IWorkerHub {
     error WrongReveal(bytes32 got, bytes32 committed);
     /// Thrown when the trace root is zero.
     error EmptyTraceRoot();
+    /// Thrown when a batch's list of jobs is not ascending ids, packed; `spot` is the byte where it went wrong.
+    error BadJobs(uint256 spot);
+    /// Thrown when a batch has no job or more than the most.
+    error BatchSize(uint256 jobs, uint256 max);
+    /// Thrown when a batch's commit names other job hashes than the jobs': a reorg may have put other jobs at these ids.
+    error WrongJobHashes(bytes32 got, bytes32 expected);
+    /// Thrown when the caller has committed no batch that this job leads.
+    error NoBatch(uint256 lead, address caller);
+    /// Thrown when the job was committed elsewhere than at this place of the batch.
+    error NotInBatch(uint256 jobId, uint256 lead, uint256 place);
+    /// Thrown when a batch of that many levels has no such node, or not that many jobs beneath it, or the path is not its.
+    error BadNode(uint256 node, uint256 levels, uint256 jobs, uint256 path);
+    /// Thrown when the answers of a batch are not one for each of its jobs; `spot` is the byte where it went wrong.
+    error BadAnswers(uint256 spot);
     /// Thrown when the window has closed.
     error WindowClosed(uint256 height, uint256 deadline);
     /// Thrown when the window is still open.
@@ -392,6 +408,33 @@ interface IWorkerHub {
     /// Acts on a window that closed on silence: slashes, redraws or refunds. Anyone.
     function timeout(uint256 jobId) external;
 
+    // --- jobs by the batch ---------------------------------------------------------------------
+    // What depends on others or on time leaves a job out (`Skipped`); what the caller alone decides refuses the call,
+    // and so does a batch of which nothing is left, with the first job's reason.
+
+    /// Commits the caller to the answers of all these jobs at once.
+    /// @param jobs their ids, ascending: LEB128 of the first, then of each difference to the one before
+    /// @param jobHashes keccak256 over the jobs' hashes, one behind another
+    /// @param root of the tree over the commitments that the jobs would have alone, all with one salt
+    function commitBatch(bytes calldata jobs, bytes32 jobHashes, bytes32 root) external;
+    /// Opens a batch, whole or the part beneath one node of its tree.
+    /// @param lead the first job that the batch's commit bound: that slot holds the root
+    /// @param salt the batch's
+    /// @param node 1 is the root, 2n and 2n + 1 are beneath n
+    /// @param path the siblings from the node up to the root; none for the root
+    /// @param jobs all jobs beneath the node, packed as in the commit
+    /// @param answers for each job its trace root, LEB128 of its number of ids, the ids
+    function revealBatch(
+        uint256 lead,
+        bytes32 salt,
+        uint256 node,
+        bytes32[] calldata path,
+        bytes calldata jobs,
+        bytes calldata answers
+    ) external;
+    /// `finalise` for all these jobs. Anyone.
+    function finaliseBatch(bytes calldata jobs) external;
+
     // --- disputes ------------------------------------------------------------------------------
 
     /// Blocks payment. Only the verifier, only inside the challenge window.
@@ -411,6 +454,9 @@ interface IWorkerHub {
     function assigned(uint256 jobId) external view returns (Slot[] memory);
     /// Slot of one neuron in a job; all zero where it has none.
     function slot(uint256 jobId, address neuron_) external view returns (Slot memory);
+    /// Where a neuron's answer to a job was committed: the job that leads the batch (itself where it was committed alone) and
+    /// the number of its leaf in the tree, 1 being the root; zeros before it commits.
+    function committedAt(uint256 jobId, address neuron) external view returns (uint256 lead, uint256 place);
     /// Who would be drawn by `assign` now, fewer than needed or none while the beacon is unknown.
     function drawn(uint256 jobId) external view returns (address[] memory);
     /// A neuron's account.
