@@ -28,6 +28,9 @@ impl Network {
     }
 }
 
+/// Gas that one inscribed byte buys by the default genesis (`docs/spec/chain.md`).
+pub const GAS_PER_BYTE: u64 = 4_000;
+
 /// JSON-RPC port of a node.
 pub const RPC_PORT: u16 = 10002;
 
