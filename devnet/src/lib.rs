@@ -242,6 +242,7 @@ impl Devnet {
             ask: config::Ask::default(),
             stake: Some(deploy::stake_wei()),
             keep_offers: false,
+            batch_wait: 1,
             device: options.device,
         };
         let signer = Account::named("neuron").signer;

@@ -134,6 +134,7 @@ async fn neuron(
         ask: config::Ask::default(),
         stake: Some(stake_wei()),
         keep_offers: false,
+        batch_wait: 1,
         device: options.device,
     };
     let signer = Account::named("neuron").signer;

@@ -65,6 +65,7 @@ async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
             ask: Ask::default(),
             stake: Some(stake_wei()),
             keep_offers,
+            batch_wait: 1,
             device: options.device,
         };
         let prepared = worker::prepare(&options.data, hub.clone(), account.signer.clone(), &settings).await;

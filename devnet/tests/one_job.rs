@@ -146,6 +146,7 @@ async fn refusals_have_their_codes(devnet: &Devnet, options: &bitai_devnet::Opti
         ask: Default::default(),
         stake: None,
         keep_offers: false,
+        batch_wait: 1,
         device: options.device,
     };
     let hub = devnet.hub.clone();

@@ -419,6 +419,10 @@ pub struct RunArgs {
     /// Let this key's offers for other models stand: another machine serves them [default: they are withdrawn]
     #[arg(long, env = "BITAI_KEEP_OFFERS")]
     pub keep_offers: bool,
+    /// Most blocks that a finished answer waits for others that are being computed, to be committed with them in one
+    /// transaction; 0 sends each at once
+    #[arg(long, env = "BITAI_BATCH_WAIT", value_name = "BLOCKS", default_value_t = 1)]
+    pub batch_wait: u64,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,

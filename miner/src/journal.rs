@@ -56,6 +56,37 @@ pub struct Signed {
     pub raw: Bytes,
 }
 
+/// A transaction for many jobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What it does.
+    pub step: Step,
+    /// Its jobs, in their order.
+    pub jobs: Vec<U256>,
+    /// What each is committed to; of a commit alone. What lies under its root is revealed from here.
+    pub leaves: Vec<B256>,
+    /// The newest that was signed for it.
+    pub signed: Signed,
+    /// Set once it executed or never will: what its jobs still need goes alone.
+    pub over: bool,
+}
+
+impl Batch {
+    /// A batch that has not left yet.
+    pub fn new(step: Step, jobs: Vec<U256>, leaves: Vec<B256>, signed: Signed) -> Self {
+        Self {
+            version: VERSION,
+            step,
+            jobs,
+            leaves,
+            signed,
+            over: false,
+        }
+    }
+}
+
 /// A computed answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -149,6 +180,7 @@ pub struct Cursor {
 pub struct Journal {
     dir: PathBuf,
     entries: BTreeMap<U256, Entry>,
+    batches: BTreeMap<u64, Batch>,
     _lock: Lock,
 }
 
@@ -160,6 +192,7 @@ impl Journal {
         make_dir(&dir)?;
         let lock = Lock::take(&dir)?;
         let mut entries = BTreeMap::new();
+        let mut batches = BTreeMap::new();
         for file in fs::read_dir(&dir).map_err(|e| Failure::disk(&dir, e))? {
             let path = file.map_err(|e| Failure::disk(&dir, e))?.path();
             let name = path
@@ -171,10 +204,19 @@ impl Journal {
                 let _ = fs::remove_file(&path);
                 continue;
             }
-            if !name.starts_with("job-") {
+            let batch = name.strip_prefix("batch-").and_then(|n| n.strip_suffix(".json"));
+            if batch.is_none() && !name.starts_with("job-") {
                 continue;
             }
             let text = fs::read(&path).map_err(|e| Failure::disk(&path, e))?;
+            if let Some(id) = batch {
+                let batch: Batch = serde_json::from_slice(&text).map_err(|e| Failure::disk(&path, e))?;
+                let id = id.parse().ok().filter(|_| batch.version == VERSION);
+                let id =
+                    id.ok_or_else(|| Failure::disk(&path, "belongs to another version; move it away"))?;
+                batches.insert(id, batch);
+                continue;
+            }
             let entry: Entry = serde_json::from_slice(&text).map_err(|e| Failure::disk(&path, e))?;
             if entry.version != VERSION || entry.chain_id != chain_id || entry.hub != hub {
                 return Err(Failure::disk(
@@ -187,6 +229,7 @@ impl Journal {
         Ok(Self {
             dir,
             entries,
+            batches,
             _lock: lock,
         })
     }
@@ -216,6 +259,36 @@ impl Journal {
         let bytes = serde_json::to_vec_pretty(&entry).map_err(|e| Failure::disk(&path, e))?;
         write_atomic(&path, &bytes, 0o600)?;
         self.entries.insert(entry.job_id, entry);
+        Ok(())
+    }
+
+    /// The batches, oldest first.
+    pub fn batches(&self) -> Vec<(u64, Batch)> {
+        self.batches.iter().map(|(id, b)| (*id, b.clone())).collect()
+    }
+
+    /// The number of the next batch.
+    pub fn next_batch(&self) -> u64 {
+        self.batches.keys().next_back().map_or(0, |last| last + 1)
+    }
+
+    /// Writes a batch; when this returns it survives the machine.
+    pub fn put_batch(&mut self, id: u64, batch: Batch) -> Result<(), Failure> {
+        let path = self.dir.join(format!("batch-{id}.json"));
+        let bytes = serde_json::to_vec(&batch).map_err(|e| Failure::disk(&path, e))?;
+        write_atomic(&path, &bytes, 0o600)?;
+        self.batches.insert(id, batch);
+        Ok(())
+    }
+
+    /// Forgets a batch that never left, or none of whose jobs is in the journal any more.
+    pub fn drop_batch(&mut self, id: u64) -> Result<(), Failure> {
+        let path = self.dir.join(format!("batch-{id}.json"));
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Failure::disk(&path, e)),
+            _ => {}
+        }
+        self.batches.remove(&id);
         Ok(())
     }
 
@@ -293,6 +366,16 @@ impl Journal {
                 _ => {}
             }
             self.entries.remove(id);
+        }
+        if !ids.is_empty() {
+            let gone = |b: &Batch| b.jobs.iter().all(|id| !self.entries.contains_key(id));
+            let old: Vec<u64> = self
+                .batches
+                .iter()
+                .filter(|(_, b)| gone(b))
+                .map(|(id, _)| *id)
+                .collect();
+            old.iter().try_for_each(|id| self.drop_batch(*id))?;
         }
         Ok(ids.len())
     }
@@ -405,6 +488,41 @@ mod tests {
         drop(journal);
         let left: Vec<U256> = open(&dir).unwrap().entries().map(|e| e.job_id).collect();
         assert_eq!(left, [2, 3].map(U256::from));
+    }
+
+    #[test]
+    fn a_batch_survives_a_restart_and_goes_with_the_last_of_its_jobs() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(&dir).unwrap();
+        let signed = Signed {
+            hash: B256::repeat_byte(7),
+            nonce: 4,
+            attempt: 0,
+            raw: Bytes::from_static(b"raw"),
+        };
+        let jobs = [1, 2].map(U256::from).to_vec();
+        let batch = Batch::new(Step::Commit, jobs, vec![B256::ZERO; 2], signed);
+        for id in [1, 2] {
+            journal.put(entry(id)).unwrap();
+        }
+        assert_eq!(journal.next_batch(), 0);
+        journal.put_batch(0, batch.clone()).unwrap();
+        journal.put_batch(1, batch.clone()).unwrap();
+        journal.drop_batch(1).unwrap();
+        drop(journal);
+        let mut journal = open(&dir).unwrap();
+        assert_eq!(journal.batches(), [(0, batch)]);
+        assert_eq!(journal.next_batch(), 1);
+        let keep = &mut |_: &Entry| Ok(());
+        for (id, left) in [(1, 1), (2, 0)] {
+            let why = "paid".into();
+            let closed = Some(Closed { why, height: 3 });
+            journal.update(&U256::from(id), |e| e.closed = closed).unwrap();
+            journal.prune(10, keep).unwrap();
+            assert_eq!(journal.batches().len(), left, "{id}");
+        }
+        drop(journal);
+        assert_eq!(open(&dir).unwrap().batches(), []);
     }
 
     #[test]

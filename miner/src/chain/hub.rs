@@ -407,6 +407,55 @@ impl Hub {
         self.call_hub(call, U256::ZERO)
     }
 
+    /// Where a neuron's answer to a job was committed: the job that leads the batch, and the place in it; zeros before.
+    pub async fn committed_at(&self, job_id: U256, neuron: Address) -> Result<(U256, U256), Refusal> {
+        let call = WorkerHub::committedAtCall {
+            jobId: job_id,
+            neuron_: neuron,
+        };
+        let at = self.read(self.hub, call).await?;
+        Ok((at.lead, at.place))
+    }
+
+    /// Binds the answers of many jobs, packed ([`bitai_types::batch`]).
+    pub fn commit_batch(&self, jobs: &[u8], job_hashes: B256, root: B256) -> Call {
+        let call = WorkerHub::commitBatchCall {
+            jobs: Bytes::copy_from_slice(jobs),
+            jobHashes: job_hashes,
+            root,
+        };
+        self.call_hub(call, U256::ZERO)
+    }
+
+    /// Publishes the answers beneath a node of a batch.
+    pub fn reveal_batch(
+        &self,
+        lead: U256,
+        salt: B256,
+        node: u64,
+        path: Vec<B256>,
+        jobs: &[u8],
+        answers: Vec<u8>,
+    ) -> Call {
+        let call = WorkerHub::revealBatchCall {
+            lead,
+            salt,
+            node: U256::from(node),
+            path,
+            jobs: Bytes::copy_from_slice(jobs),
+            answers: answers.into(),
+        };
+        self.call_hub(call, U256::ZERO)
+    }
+
+    /// Ends many jobs, packed.
+    pub fn finalise_batch(&self, jobs: &[u8]) -> Call {
+        let call = WorkerHub::finaliseBatchCall {
+            jobs: Bytes::copy_from_slice(jobs),
+        };
+        self.call_hub(call, U256::ZERO)
+    }
+
     /// Ends a job after its window.
     pub fn finalise(&self, job_id: U256) -> Call {
         self.call_hub(WorkerHub::finaliseCall { jobId: job_id }, U256::ZERO)

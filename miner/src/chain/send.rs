@@ -12,12 +12,17 @@ use alloy_primitives::{Address, B256, Bytes, TxKind, U64, U128, U256};
 
 use super::node::{Node, Refusal};
 use crate::{exit::Failure, journal::Signed};
-use bitai_types::rpc::InscriptionStage;
+use bitai_types::{chain::GAS_PER_BYTE, rpc::InscriptionStage};
 
 /// How often an execution is looked for.
 const POLL: Duration = Duration::from_millis(500);
 /// Times that a price is raised when the node says that it is too low.
 pub const RAISES_MAX: u32 = 4;
+
+/// Times that data is made longer because its gas asks for more bytes, each time three times as long.
+const PADS_MAX: u32 = 4;
+/// Least bytes of a transaction beside its data: signature, receiver, numbers.
+const FRAME_BYTES: usize = 96;
 
 /// What is to be sent.
 #[derive(Debug, Clone)]
@@ -72,18 +77,7 @@ impl Sender {
     /// Prices and signs; fails with the contract's reason where the call would revert. `raises` doubles the
     /// priority fee so many times.
     pub async fn sign(&self, call: &Call, nonce: u64, raises: u32) -> Result<Signed, Refusal> {
-        let request = TransactionRequest {
-            from: Some(self.address()),
-            to: Some(call.to),
-            value: Some(call.value),
-            input: call.data.clone().into(),
-            ..Default::default()
-        };
-        let gas: u64 = self
-            .node
-            .request::<_, U64>("eth_estimateGas", (request,))
-            .await?
-            .to();
+        let (gas, input) = self.estimate(call).await?;
         let tip: u128 = self
             .node
             .request::<_, U128>("eth_maxPriorityFeePerGas", ())
@@ -96,16 +90,46 @@ impl Sender {
         let tx = TxEip1559 {
             chain_id: self.node.chain_id(),
             nonce,
-            // State may change between estimate and execution; what is not used is not paid.
-            gas_limit: gas.saturating_add(gas / 5),
+            gas_limit: with_margin(gas),
             max_fee_per_gas: base.saturating_mul(2).saturating_add(tip),
             max_priority_fee_per_gas: tip,
             to: call.to,
             value: call.value,
             access_list: Default::default(),
-            input: call.data.clone(),
+            input,
         };
         self.seal(tx, 0)
+    }
+
+    /// The gas of a call, and its data with as many zeros behind as that gas asks for bytes: a contract's ABI ignores them.
+    async fn estimate(&self, call: &Call) -> Result<(u64, Bytes), Refusal> {
+        let mut tries = 0;
+        let mut data = call.data.to_vec();
+        let gas: u64 = loop {
+            let request = TransactionRequest {
+                from: Some(self.address()),
+                to: Some(call.to),
+                value: Some(call.value),
+                input: Bytes::from(data.clone()).into(),
+                ..Default::default()
+            };
+            match self.node.request::<_, U64>("eth_estimateGas", (request,)).await {
+                Ok(gas) => break gas.to(),
+                Err(e) if tries < PADS_MAX && asks_for_bytes(&e) && matches!(call.to, TxKind::Call(_)) => {
+                    tries += 1;
+                    data.resize(data.len().saturating_mul(3).max(1_024), 0);
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        let bytes = with_margin(gas).div_ceil(GAS_PER_BYTE);
+        let bytes = usize::try_from(bytes)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(FRAME_BYTES);
+        if matches!(call.to, TxKind::Call(_)) {
+            data.resize(call.data.len().max(bytes), 0);
+        }
+        Ok((gas, data.into()))
     }
 
     fn seal(&self, tx: TxEip1559, attempt: u8) -> Result<Signed, Refusal> {
@@ -285,6 +309,16 @@ impl Sender {
         let signed = self.send(call).await.map_err(|e| e.into_failure(what))?;
         self.wait(&signed, what, timeout).await
     }
+}
+
+/// State may change between estimate and execution; what is not used is not paid.
+fn with_margin(gas: u64) -> u64 {
+    gas.saturating_add(gas / 5)
+}
+
+/// Whether an estimate failed for want of gas that more bytes would bring (`docs/spec/chain.md`).
+fn asks_for_bytes(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Said { message, .. } if message.contains("append calldata"))
 }
 
 /// Whether a refusal is about the price, so that a higher one may pass.

@@ -3,6 +3,7 @@
 //! One loop over the journal's open jobs; each turn asks the chain where a job stands and does the one thing
 //! that it needs. So a restart, a reorg and a lost transaction are all the same case: look again.
 
+mod batch;
 mod compute;
 mod setup;
 mod submit;
@@ -64,6 +65,7 @@ pub struct Neuron {
     receipts: PathBuf,
     computing: BTreeSet<U256>,
     faults: BTreeMap<U256, Fault>,
+    gathering: batch::Gathering,
     /// Newest height seen.
     height: u64,
 }
@@ -92,7 +94,13 @@ impl Neuron {
             }
             tokio::select! {
                 () = &mut stop => return Ok(()),
-                Some(done) = self.results.recv() => self.take(done)?,
+                Some(done) = self.results.recv() => {
+                    self.take(done)?;
+                    // What is done by now goes in one batch.
+                    while let Ok(done) = self.results.try_recv() {
+                        self.take(done)?;
+                    }
+                }
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -112,10 +120,11 @@ impl Neuron {
         }
         let models: Vec<B256> = self.names.values().map(|(id, _)| *id).collect();
         watch::watch(&self.hub, &mut self.journal, &models).await?;
+        let mut found = batch::Found::default();
         for job_id in self.journal.open_jobs() {
-            self.advance(job_id, height).await?;
+            self.advance(job_id, height, &mut found).await?;
         }
-        Ok(())
+        self.take_steps(found, height).await
     }
 
     /// Takes finished jobs out of the journal, after writing a receipt of each answer.
@@ -350,6 +359,7 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
         ask: layers.ask(&args.ask),
         stake: args.stake,
         keep_offers: args.keep_offers,
+        batch_wait: args.batch_wait,
         device: layers.device(&args.device),
     };
     let interrupted = Arc::new(std::sync::atomic::AtomicBool::new(false));

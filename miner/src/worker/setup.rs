@@ -32,6 +32,8 @@ pub struct Settings {
     pub stake: Option<U256>,
     /// Whether offers for models that are not among these stay, since another machine serves them with this key.
     pub keep_offers: bool,
+    /// Heights that a commit waits for other answers that are being computed, and a reveal for the rest of its batch.
+    pub batch_wait: u64,
     /// Where to compute.
     pub device: config::Device,
 }
@@ -119,6 +121,7 @@ async fn ready(post: Post, settings: &Settings) -> Result<Neuron, Failure> {
         receipts: data.receipts(),
         computing: Default::default(),
         faults: Default::default(),
+        gathering: super::batch::Gathering::new(settings.batch_wait),
         height: 0,
     })
 }

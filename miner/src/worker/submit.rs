@@ -4,7 +4,10 @@ use alloy_primitives::{B256, U256, keccak256};
 use bitai_contracts::{JobStatus, SlotState};
 use bitai_types::job::{commit_hash, ids_hash};
 
-use super::Neuron;
+use super::{
+    Neuron,
+    batch::{Found, Ready},
+};
 use crate::{
     chain::{
         Refusal,
@@ -12,7 +15,7 @@ use crate::{
         send::{Call, RAISES_MAX, is_in_flight, is_nonce_used, is_too_cheap},
     },
     exit::Failure,
-    journal::{Answer, Closed, Signed, Step},
+    journal::{Closed, Signed, Step},
 };
 use bitai_types::rpc::InscriptionStage;
 
@@ -76,17 +79,27 @@ pub(super) fn next(s: Standing) -> Next {
 impl Neuron {
     /// The secret that hides an answer until its reveal. Derived, not drawn: even a neuron that lost its
     /// journal computes the same answer, and with the same salt it can still reveal.
-    fn salt(&self, job_id: U256) -> B256 {
-        let mut secret = b"bitai/salt/v0".to_vec();
+    pub(super) fn salt(&self, job_id: U256) -> B256 {
+        self.derived(b"bitai/salt/v0", &job_id.to_be_bytes::<32>())
+    }
+
+    /// A secret that only this key has, on this chain and hub, for `what`.
+    pub(super) fn derived(&self, purpose: &[u8], what: &[u8]) -> B256 {
+        let mut secret = purpose.to_vec();
         secret.extend_from_slice(self.sender.signer().to_bytes().as_slice());
         secret.extend_from_slice(&self.hub.node().chain_id().to_be_bytes());
         secret.extend_from_slice(self.hub.address().as_slice());
-        secret.extend_from_slice(&job_id.to_be_bytes::<32>());
+        secret.extend_from_slice(what);
         keccak256(secret)
     }
 
-    /// Looks at one job and does what it needs.
-    pub(super) async fn advance(&mut self, job_id: U256, height: u64) -> Result<(), Failure> {
+    /// Looks at one job and does what it needs, or tells which step is to be taken for it.
+    pub(super) async fn advance(
+        &mut self,
+        job_id: U256,
+        height: u64,
+        found: &mut Found,
+    ) -> Result<(), Failure> {
         let fail = |e: Refusal| e.into_failure("reading a job");
         let me = self.sender.address();
         let Some(entry) = self.journal.get(&job_id).cloned() else {
@@ -110,7 +123,21 @@ impl Neuron {
             deadline: job.deadline,
             disputes: job.openDisputes,
         };
+        found.status.insert(job_id, status);
         let what = next(standing);
+        let mut ready = |step: Step, lead: U256| {
+            let own = entry.sent.get(&step);
+            found.ready.push(Ready {
+                job_id,
+                step,
+                attempt: job.attempt,
+                job_hash: job.jobHash,
+                deadline: job.deadline,
+                committed: slot.commitment,
+                lead,
+                alone: own.is_some_and(|old| old.attempt == job.attempt),
+            });
+        };
         if !matches!(what, Next::Commit | Next::Reveal) {
             self.recall(job_id, &entry.job.model_root);
         }
@@ -127,31 +154,21 @@ impl Neuron {
                     })
                 })
             }
-            Next::Commit => match &entry.answer {
-                Some(answer) => {
-                    let commitment = self.commitment(job_id, answer);
-                    let call = self.hub.commit(job_id, job.jobHash, commitment);
-                    self.submit(job_id, Step::Commit, job.attempt, call).await
-                }
-                None => self.compute(job_id, &entry.job, job.deadline),
-            },
-            Next::Reveal => match &entry.answer {
-                Some(answer) if self.commitment(job_id, answer) == slot.commitment => {
-                    let salt = self.salt(job_id);
-                    let call = self
-                        .hub
-                        .reveal(job_id, salt, answer.trace_root, &answer.output_ids);
-                    self.submit(job_id, Step::Reveal, job.attempt, call).await
-                }
-                Some(_) => {
-                    tracing::error!(job = %job_id, "the chain holds another commitment than ours; cannot reveal");
-                    Ok(())
-                }
-                None => self.compute(job_id, &entry.job, job.deadline),
-            },
+            Next::Commit | Next::Reveal if entry.answer.is_none() => {
+                self.compute(job_id, &entry.job, job.deadline)
+            }
+            Next::Commit => {
+                ready(Step::Commit, job_id);
+                Ok(())
+            }
+            Next::Reveal => {
+                let (lead, _) = self.hub.committed_at(job_id, me).await.map_err(fail)?;
+                ready(Step::Reveal, lead);
+                Ok(())
+            }
             Next::Finalise => {
-                self.submit(job_id, Step::Finalise, job.attempt, self.hub.finalise(job_id))
-                    .await
+                ready(Step::Finalise, job_id);
+                Ok(())
             }
             Next::Timeout => {
                 self.submit(job_id, Step::Timeout, job.attempt, self.hub.timeout(job_id))
@@ -160,16 +177,18 @@ impl Neuron {
         }
     }
 
-    fn commitment(&self, job_id: U256, answer: &Answer) -> B256 {
-        commit_hash(
+    /// What this neuron commits to for a job under a salt, once it has the answer.
+    pub(super) fn leaf(&self, job_id: U256, salt: B256) -> Option<B256> {
+        let answer = self.journal.get(&job_id)?.answer.as_ref()?;
+        Some(commit_hash(
             self.hub.node().chain_id(),
             self.hub.address(),
             job_id,
             self.sender.address(),
-            self.salt(job_id),
+            salt,
             answer.trace_root,
             ids_hash(&answer.output_ids),
-        )
+        ))
     }
 
     /// Sends a step: the bytes that were signed before as long as they can still execute, new ones otherwise.

@@ -88,6 +88,7 @@ fn neuron(dir: &tempfile::TempDir, hub: Hub) -> Neuron {
         receipts: dir.path().join("receipts"),
         computing: Default::default(),
         faults: Default::default(),
+        gathering: Default::default(),
         height: 1,
     }
 }
