@@ -9,6 +9,8 @@ use alloy_rlp::Header;
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Level of the inscriber's compression: a batch is small and a satoshi dear.
 const LEVEL: i32 = 19;
+/// Steps of the search for the shortest stored front: to a 256th of the list.
+const FRONT_TRIES: u32 = 8;
 /// Largest raw block of a zstd frame.
 const RAW_BLOCK_MAX: usize = 128 << 10;
 
@@ -52,7 +54,7 @@ pub fn encode(txs: &[Bytes]) -> Result<Vec<u8>, EncodeError> {
     encode_at_least(txs, 0)
 }
 
-/// The same, but stored instead of compressed where compression would leave fewer than `min_len` bytes.
+/// The same, but where compression would leave fewer than `min_len` bytes, as much of the front is stored as it takes.
 pub fn encode_at_least(txs: &[Bytes], min_len: usize) -> Result<Vec<u8>, EncodeError> {
     if txs.is_empty() || txs.len() > TXS_MAX || txs.iter().any(|tx| tx.is_empty()) {
         return Err(EncodeError::Count { count: txs.len() });
@@ -63,10 +65,51 @@ pub fn encode_at_least(txs: &[Bytes], min_len: usize) -> Result<Vec<u8>, EncodeE
     }
     let packed = zstd::bulk::compress(&list, LEVEL).map_err(|e| EncodeError::Zstd(e.to_string()))?;
     // Zeros compress better than the ratio allows: then raw blocks, padded by nothing, keep within it.
-    if list.len() > packed.len().saturating_mul(RATIO_MAX) || packed.len() < min_len {
-        return Ok(store(&list));
+    let min_len = min_len.max(list.len().div_ceil(RATIO_MAX));
+    if packed.len() < min_len {
+        return Ok(store_front(&list, min_len));
     }
     Ok(packed)
+}
+
+/// A frame of at least `min_len` bytes: a raw block in front and the rest compressed, by bisection with as short a front
+/// as does; all raw where that is not found, and for a long list, since each try compresses it anew.
+fn store_front(list: &[u8], min_len: usize) -> Vec<u8> {
+    let mut best = store(list);
+    if list.len() > RAW_BLOCK_MAX {
+        return best;
+    }
+    let (mut low, mut high) = (0, list.len());
+    for _ in 0..FRONT_TRIES {
+        let middle = low + (high - low) / 2;
+        match front(list, middle).filter(|frame| frame.len() >= min_len) {
+            Some(frame) => {
+                high = middle;
+                if frame.len() < best.len() {
+                    best = frame;
+                }
+            }
+            None => low = middle,
+        }
+    }
+    best
+}
+
+/// A frame whose first `stored` bytes, at most [`RAW_BLOCK_MAX`], are a raw block; the blocks of the rest are those of a
+/// frame of its own, which look back no further than to its beginning. `None` where its reader would not give the list.
+fn front(list: &[u8], stored: usize) -> Option<Vec<u8>> {
+    let (raw, rest) = list.split_at(stored);
+    let packed = zstd::bulk::compress(rest, LEVEL).ok()?;
+    let header = frame_header(&packed).ok().filter(|h| !h.checksum)?;
+    let mut out = MAGIC.to_vec();
+    out.push(0b1010_0000);
+    out.extend_from_slice(&u32::try_from(list.len()).ok()?.to_le_bytes());
+    out.extend_from_slice(&(u32::try_from(stored).ok()? << 3).to_le_bytes()[..3]);
+    out.extend_from_slice(raw);
+    out.extend_from_slice(&packed[header.len..]);
+    let whole = frame_header(&out).ok()?;
+    let (read, behind) = frame::decode(&out, &whole)?;
+    (read == list && behind.is_empty()).then_some(out)
 }
 
 /// A frame of raw blocks: single segment, 4-byte content size.
@@ -186,6 +229,27 @@ mod tests {
                 .map(|i| Bytes::from(blake3::hash(&[i as u8]).as_bytes().to_vec()))
                 .collect();
             assert_eq!(decode(&encode(&txs).unwrap()).unwrap(), txs);
+        }
+    }
+
+    #[test]
+    fn stores_hardly_more_than_it_must() {
+        let txs: Vec<Bytes> = (0..60)
+            .map(|i| {
+                let hash = blake3::hash(&[i]);
+                Bytes::from([&hash.as_bytes()[..], &[0; 40]].concat())
+            })
+            .collect();
+        let (packed, list) = (encode(&txs).unwrap().len(), rlp_list(&txs).len());
+        assert!(packed * 3 < list * 2, "{packed} {list}");
+        for min_len in (packed..list).step_by(37) {
+            let payload = encode_at_least(&txs, min_len).unwrap();
+            assert!(
+                (min_len..min_len + 120).contains(&payload.len()),
+                "{min_len} {}",
+                payload.len()
+            );
+            assert_eq!(decode(&payload).unwrap(), txs);
         }
     }
 
