@@ -10,7 +10,7 @@ use alloy_primitives::{Address, B256};
 use bitai_kernels::Program;
 use bitai_poc::{
     Branches,
-    dispute::{Accusation, Ask, Challenge as Plays, Claim, Move, Verdict},
+    dispute::{Accusation, Ask, Challenge as Plays, Claim, Judge, Move, Verdict},
 };
 
 use tokio::task::JoinHandle;
