@@ -16,7 +16,7 @@ node - "${1:-}" <<'JS'
 "use strict";
 const fs = require("fs");
 const check = process.argv[2] === "--check";
-const contracts = ["ModelRegistry", "PocVerifier", "ProgramBook", "WorkerHub"];
+const contracts = ["Attestations", "ModelRegistry", "PocVerifier", "ProgramBook", "WorkerHub"];
 let stale = 0;
 for (const name of contracts) {
   const built = JSON.parse(fs.readFileSync(`out/release/${name}.sol/${name}.json`, "utf8"));

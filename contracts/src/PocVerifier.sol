@@ -20,6 +20,7 @@ import {LongBlob} from "./libraries/LongBlob.sol";
 import {Dispute} from "./base/Published.sol";
 import {Leaves} from "./base/Leaves.sol";
 import {Slices} from "./libraries/Slices.sol";
+import {Trace} from "./libraries/Trace.sol";
 import {Reader, Wire} from "./libraries/Wire.sol";
 
 /// Whose clock runs in a game.
@@ -42,9 +43,6 @@ contract PocVerifier is Leaves {
     uint8 public constant CONTRADICTION = 254;
 
     bytes16 private constant CLAIM_TAG = "bitai/claim/v0";
-    bytes16 private constant HEADER_TAG = "bitai/header/v0";
-    /// Flag of a header: residual rows are committed at the checkpoints.
-    uint256 private constant OUT_ROWS = 1;
     /// Most bytes of a game's answers beside the token's and the piece: levels of the tree (a third has two nodes), a unit, a
     /// row, two levels of sums.
     uint256 private constant ANSWER_BYTES = 8192 + 8192 + 64 + 256 * 65 + 8192 + 8220 + 8192;
@@ -54,16 +52,16 @@ contract PocVerifier is Leaves {
     /// What each answer takes beside its content: signature, fields, envelope.
     uint256 private constant MOVE_BYTES = uint256(ASKS_MAX) * 300;
 
-    /// The hub whose verifier this is.
+    /// @inheritdoc IPocVerifier
     IWorkerHub public immutable HUB;
-    /// Heights on each side's clock.
+    /// @inheritdoc IPocVerifier
     uint32 public immutable CLOCK;
     /// Sets the price of a byte.
     address public immutable GOVERNOR;
     /// Most that a byte may cost.
     uint96 public immutable WEI_PER_BYTE_MAX;
 
-    /// Wei that inscribing a byte costs: the governed satoshis a virtual byte, by four.
+    /// @inheritdoc IPocVerifier
     uint96 public weiPerByte;
 
     mapping(bytes32 claim => mapping(address challenger => Game)) private _games;
@@ -127,7 +125,7 @@ contract PocVerifier is Leaves {
         uint32 outputs = uint32(outputIds.length / 4);
         _claims[claim] = Claim({
             traceRoot: slot.traceRoot,
-            header: _header(job.jobHash, m, job.inputs, outputs),
+            header: Trace.header(job.jobHash, m, job.inputs, outputs),
             modelRoot: fields.modelRoot,
             inputHash: fields.inputHash,
             jobId: jobId,
@@ -258,7 +256,7 @@ contract PocVerifier is Leaves {
         uint256 token = 103 + 97 * uint256(m.layers);
         // The longest row has the longest pieces. No row of another kind is longer than all of int32, but a cached one.
         uint256 row = m.rowBytes;
-        if (m.kvHeads != 0 && _kvLength(m) > row) row = _kvLength(m);
+        if (m.kvHeads != 0 && Trace.kvLength(m) > row) row = Trace.kvLength(m);
         return (ANSWER_BYTES + Slices.pieceLength(row) + MOVE_BYTES + token) * weiPerByte;
     }
 
@@ -332,6 +330,8 @@ contract PocVerifier is Leaves {
         g.state = GameState.Playing;
         _bonds += msg.value;
         emit GameOpened(claim, msg.sender, msg.value);
+        // A hub whose claims have windows of their own tells by the slot.
+        require(HUB.slot(c.jobId, c.neuron).state == SlotState.Revealed, NotRevealed(c.jobId, c.neuron));
         // The hub knows the window.
         if (c.live++ == 0) {
             HUB.openDispute(c.jobId);
@@ -402,18 +402,6 @@ contract PocVerifier is Leaves {
         _bonds -= amount;
         _owed += amount;
         owedTo[to] += amount;
-    }
-
-    /// H(tag, job, layers, stride, vocab, flags, prompt, outputs, positions).
-    function _header(bytes32 jobHash, Model memory m, uint256 prompt, uint256 outputs)
-        private
-        view
-        returns (bytes32)
-    {
-        uint256 words = uint256(m.layers) << 192 | uint256(m.stride) << 160 | uint256(m.vocab) << 128
-            | OUT_ROWS << 96 | prompt << 64 | outputs << 32 | (prompt + outputs - 1);
-        bytes memory all = abi.encodePacked(HEADER_TAG, jobHash, bytes28(uint224(Blake3Node.lanes(words))));
-        return Blake3Node.hash(all);
     }
 
     function _jobHash(JobFields calldata f, uint32 maxNew) private pure returns (bytes32) {

@@ -191,6 +191,7 @@ contract WorkerHub is Batches {
             escrow: over ? 0 : c.share * c.k + c.dust,
             words: c.embeds ? c.outputs : 0,
             collateral: c.collateral,
+            answeredAt: c.answeredAfter == 0 ? 0 : c.roundAt + c.answeredAfter,
             stopIds: c.stopIds
         });
     }

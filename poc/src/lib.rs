@@ -4,8 +4,10 @@
 //! `docs/spec/poc.md` is the standard. The arrows: `header` and `transcript` make the trace root while a model
 //! runs; `merkle`, `slice` and `opening` prove parts of it (and of the model's weights) from roots alone;
 //! `recheck` names where two traces part; `dispute` settles a quarrel between two players before a judge that
-//! sees only messages; `soundness` reckons what all this catches and costs. Nothing here knows what a model pack is: programs and rows come from `kernels`.
+//! sees only messages; `attest` is what validators say about answers before anybody quarrels; `soundness` reckons what all this
+//! catches and costs. Nothing here knows what a model pack is: programs and rows come from `kernels`.
 
+pub mod attest;
 pub mod dispute;
 pub mod header;
 pub mod merkle;

@@ -12,6 +12,15 @@ pub(crate) mod hub {
     );
 }
 
+/// Validators' attestations.
+pub(crate) mod attestations {
+    alloy_sol_types::sol!(
+        #[derive(Debug, PartialEq, Eq)]
+        Attestations,
+        "../abi/Attestations.json"
+    );
+}
+
 /// The list of models.
 pub(crate) mod registry {
     alloy_sol_types::sol!(

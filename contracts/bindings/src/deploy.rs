@@ -3,8 +3,10 @@
 use alloy_primitives::{Address, Bytes, U256, aliases::U96};
 use alloy_sol_types::SolConstructor;
 
-use crate::{ModelRegistry, Params, PocVerifier, ProgramBook, WorkerHub};
+use crate::{AttestationSettings, Attestations, ModelRegistry, Params, PocVerifier, ProgramBook, WorkerHub};
 
+/// Creation bytecode of `Attestations`, without constructor arguments.
+pub static ATTESTATIONS_BYTECODE: &Bytes = &Attestations::BYTECODE;
 /// Creation bytecode of `WorkerHub`, without constructor arguments.
 pub static WORKER_HUB_BYTECODE: &Bytes = &WorkerHub::BYTECODE;
 /// Creation bytecode of `ModelRegistry`, without constructor arguments.
@@ -61,6 +63,24 @@ pub fn registry_init_code(bond_wei: U256, bond_delay: u64) -> Bytes {
 pub fn hub_init_code(registry: Address, params: Params) -> Bytes {
     let args = WorkerHub::constructorCall { registry, p: params }.abi_encode();
     append(WORKER_HUB_BYTECODE, &args)
+}
+
+/// Data of the transaction that creates the attestations of a hub; `verifier` is a verifier whose hub is the address at which
+/// they will be.
+pub fn attestations_init_code(
+    hub: Address,
+    registry: Address,
+    verifier: Address,
+    settings: AttestationSettings,
+) -> Bytes {
+    let args = Attestations::constructorCall {
+        hub,
+        registry,
+        verifier,
+        s: settings,
+    }
+    .abi_encode();
+    append(ATTESTATIONS_BYTECODE, &args)
 }
 
 fn append(code: &Bytes, args: &[u8]) -> Bytes {

@@ -6,6 +6,8 @@ pub mod deploy;
 pub mod job;
 pub mod revert;
 
+pub use abi::attestations::Attestations;
+pub use abi::attestations::Attestations::Settings as AttestationSettings;
 pub use abi::book::ProgramBook;
 pub use abi::hub::WorkerHub;
 pub use abi::hub::WorkerHub::{Job, JobSpec, Neuron, Offer, Params, Slot};
@@ -13,8 +15,9 @@ pub use abi::registry::ModelRegistry;
 pub use abi::registry::ModelRegistry::Model;
 pub use abi::verifier::PocVerifier;
 pub use deploy::{
-    MODEL_REGISTRY_BYTECODE, POC_VERIFIER_BYTECODE, PROGRAM_BOOK_BYTECODE, VerifierSettings,
-    WORKER_HUB_BYTECODE, hub_init_code, registry_init_code, verifier_init_code,
+    ATTESTATIONS_BYTECODE, MODEL_REGISTRY_BYTECODE, POC_VERIFIER_BYTECODE, PROGRAM_BOOK_BYTECODE,
+    VerifierSettings, WORKER_HUB_BYTECODE, attestations_init_code, hub_init_code, registry_init_code,
+    verifier_init_code,
 };
 pub use job::{JobStatus, ModelKey, SlotState, job_from_spec, spec_from_job};
 pub use revert::explain_revert;

@@ -8,8 +8,10 @@ use std::sync::LazyLock;
 use alloy_primitives::{Address, B256, U256, keccak256};
 
 /// Every file that declares errors of the contracts.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 14] = [
     include_str!("../../src/interfaces/IWorkerHub.sol"),
+    include_str!("../../src/interfaces/IAttestations.sol"),
+    include_str!("../../src/libraries/AttestTree.sol"),
     include_str!("../../src/interfaces/IModelRegistry.sol"),
     include_str!("../../src/interfaces/IPocVerifier.sol"),
     include_str!("../../src/interfaces/IProgramBook.sol"),
@@ -101,7 +103,13 @@ fn selector(error: &Declared) -> [u8; 4] {
     let types: Vec<&str> = error
         .params
         .iter()
-        .map(|(t, _)| if t == "JobStatus" { "uint8" } else { t.as_str() })
+        .map(|(t, _)| {
+            if t == "JobStatus" || t == "AttestationState" {
+                "uint8"
+            } else {
+                t.as_str()
+            }
+        })
         .collect();
     let hash = keccak256(format!("{}({})", error.name, types.join(",")));
     [hash[0], hash[1], hash[2], hash[3]]

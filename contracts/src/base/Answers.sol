@@ -13,6 +13,7 @@ import {Merkle} from "../libraries/Merkle.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
 import {StepCall} from "../libraries/StepCall.sol";
+import {Trace} from "../libraries/Trace.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// Checks of answers' content.
@@ -71,7 +72,7 @@ abstract contract Answers is Norms {
         bytes32 body = r.hash();
         bool present = r.flag();
         uint32 id = present ? r.u32() : 0;
-        _checkTreeNode(d, 0, pos, _tokenNode(pos, body, present, id));
+        _checkTreeNode(d, 0, pos, Trace.token(pos, body, present, id));
 
         uint256 count = r.u16();
         require(count == d.model.layers, ItemCount(count, d.model.layers));
@@ -80,7 +81,7 @@ abstract contract Answers is Norms {
             bytes32 kv = r.hash();
             bool out = r.flag();
             if (out != ((l + 1) % d.model.stride == 0)) contradiction = true;
-            leaves[l] = _layerLeaf(pos, l, kv, out, out ? r.hash() : bytes32(0));
+            leaves[l] = Trace.leaf(pos, l, kv, out, out ? r.hash() : bytes32(0));
         }
         bytes32 got = Merkle.root(leaves);
         require(got == body, OtherBody(got));

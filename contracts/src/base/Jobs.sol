@@ -31,6 +31,8 @@ abstract contract Jobs is Neurons {
         uint48 deadline;
         uint32 vocab;
         bool embeds;
+        /// Heights from `roundAt` to the last answer; 0 before.
+        uint24 answeredAfter;
         // What a draw and the pay read.
         uint96 share;
         uint96 collateral;
@@ -223,6 +225,10 @@ abstract contract Jobs is Neurons {
         (bool agreed, uint256 first) = _agreed(jobId, c);
         c.status = agreed ? JobStatus.Challenge : JobStatus.Quarrel;
         c.deadline = _after(agreed ? CHALLENGE_WINDOW : QUARREL_WINDOW);
+        // Windows of more than 300 years are no deployment's; a draw is at least two heights before an answer.
+        uint256 heights = block.number - c.roundAt;
+        // forge-lint: disable-next-line(unsafe-typecast)
+        c.answeredAfter = heights > type(uint24).max ? type(uint24).max : uint24(heights);
         Part storage p = _parts[jobId][first];
         if (agreed) emit ChallengeOpened(jobId, p.traceRoot, p.outputHash, c.deadline);
         else emit Quarrelled(jobId, c.deadline);

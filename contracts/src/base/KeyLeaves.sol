@@ -11,6 +11,7 @@ import {Part} from "./Openings.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
 import {StepCall} from "../libraries/StepCall.sol";
+import {Trace} from "../libraries/Trace.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// Executed by TENSOR_STEP.
@@ -61,17 +62,17 @@ abstract contract KeyLeaves is GroupLeaves {
         bytes32 body = r.hash();
         bool present = r.flag();
         require(present == _samples(d.claim, h.key), OpeningPresence(h.site));
-        bytes32 node = _tokenNode(h.key, body, present, present ? r.u32() : 0);
+        bytes32 node = Trace.token(h.key, body, present, present ? r.u32() : 0);
         node = Merkle.climb(r, d.claim.positions, h.key, node);
-        require(_traceRoot(d, node) == d.claim.traceRoot, WrongKey(h.key));
+        require(Trace.root(d.claim.header, d.claim.positions, node) == d.claim.traceRoot, WrongKey(h.key));
         uint256 layer = h.s.layer();
         bytes32 kv = r.hash();
         present = r.flag();
         require(present == ((layer + 1) % d.model.stride == 0), OpeningPresence(h.site));
-        node = _layerLeaf(h.key, layer, kv, present, present ? r.hash() : bytes32(0));
+        node = Trace.leaf(h.key, layer, kv, present, present ? r.hash() : bytes32(0));
         require(Merkle.climb(r, d.model.layers, layer, node) == body, WrongKey(h.key));
         uint256 start = _recordStart(d, h);
-        return Slices.range(r, kv, _kvLength(d.model), start, start + 2 * (uint256(d.model.headDim) + 4));
+        return Slices.range(r, kv, Trace.kvLength(d.model), start, start + 2 * (uint256(d.model.headDim) + 4));
     }
 
     /// Where the record of the element's KV head starts in a row.

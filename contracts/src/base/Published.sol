@@ -11,6 +11,7 @@ import {Levels} from "../libraries/Levels.sol";
 import {Merkle} from "../libraries/Merkle.sol";
 import {Site, Sites} from "../libraries/Sites.sol";
 import {Slices} from "../libraries/Slices.sol";
+import {Trace} from "../libraries/Trace.sol";
 import {Reader, Wire} from "../libraries/Wire.sol";
 
 /// A claim and its model, as a move sees them.
@@ -38,10 +39,7 @@ abstract contract Published is IPocVerifier {
 
     bytes16 internal constant ASK_TAG = "bitai/ask/v0";
     bytes16 internal constant ANSWER_TAG = "bitai/answer/v0";
-    bytes16 internal constant ROOT_TAG = "bitai/trace/v0";
     bytes16 private constant SITE_TAG = "bitai/inner/v0";
-    bytes16 private constant TOKEN_TAG = "bitai/token/v0";
-    bytes16 private constant LEAF_TAG = "bitai/leaf/v0";
 
     uint32 internal constant TOKENS = 0;
     uint32 internal constant TOKEN = 1;
@@ -120,46 +118,13 @@ abstract contract Published is IPocVerifier {
     function _checkTreeNode(Dispute memory d, uint256 height, uint256 index, bytes32 node) internal view {
         bytes20 from = _tokensAsk(d, height, index);
         if (from == 0) {
-            bytes32 root = _traceRoot(d, node);
+            bytes32 root = Trace.root(d.claim.header, d.claim.positions, node);
             require(root == d.claim.traceRoot, OtherTree(root));
             return;
         }
         uint256 up = _word(from, 1);
         uint256 place = index - ((index >> (up - height)) << (up - height));
         require(Blob.word(_content(d.id, from), place * 32) == node, OtherTree(node));
-    }
-
-    /// A token's node: H(tag, position, presence, body, sampled id).
-    function _tokenNode(uint256 pos, bytes32 body, bool present, uint32 id) internal view returns (bytes32) {
-        bytes memory node = abi.encodePacked(
-            TOKEN_TAG, uint32(Blake3Node.swap(pos)), uint32(Blake3Node.swap(present ? 1 : 0)), body
-        );
-        if (present) node = abi.encodePacked(node, uint32(Blake3Node.swap(id)));
-        return Blake3Node.hash(node);
-    }
-
-    /// A leaf of a token's body: H(tag, position, layer, presence, KV row, out row).
-    function _layerLeaf(uint256 pos, uint256 layer, bytes32 kv, bool present, bytes32 out)
-        internal
-        view
-        returns (bytes32)
-    {
-        bytes memory leaf = abi.encodePacked(
-            LEAF_TAG,
-            uint32(Blake3Node.swap(pos)),
-            uint32(Blake3Node.swap(layer)),
-            uint32(Blake3Node.swap(present ? 1 : 0)),
-            kv
-        );
-        if (present) leaf = abi.encodePacked(leaf, out);
-        return Blake3Node.hash(leaf);
-    }
-
-    /// The trace root over a token tree.
-    function _traceRoot(Dispute memory d, bytes32 tree) internal view returns (bytes32) {
-        return Blake3Node.hash(
-            abi.encodePacked(ROOT_TAG, d.claim.header, uint32(Blake3Node.swap(d.claim.positions)), tree)
-        );
     }
 
     /// The keys that an attention's query at `pos` sees: from, and behind the last.
@@ -268,16 +233,7 @@ abstract contract Published is IPocVerifier {
         if (s.kind == Sites.KIND_QUANT && side == 0) return (s.cols * s.planes, s.planes);
         if (s.kind == Sites.KIND_QUANT && side == 1) return (s.cols / s.group * 4, 4);
         require(s.kind == Sites.KIND_KV && side == 0, NoSuchSide(site, side));
-        return (_kvLength(d.model), 1);
-    }
-
-    /// Bytes of a canonical KV row (`kernels/src/rows.rs`).
-    function _kvLength(Model memory m) internal pure returns (uint256) {
-        uint256 record = 2 * (uint256(m.headDim) + 4);
-        uint256 last = m.kvHeads - 1;
-        if (record > Slices.CHUNK) return last * record + record;
-        uint256 perChunk = Slices.CHUNK / record;
-        return last / perChunk * Slices.CHUNK + last % perChunk * record + record;
+        return (Trace.kvLength(d.model), 1);
     }
 
     /// The ask for the piece that holds an element, and where in it the element starts.

@@ -3,6 +3,7 @@
 pragma solidity ^0.8.37;
 
 import {IProgramBook} from "./IProgramBook.sol";
+import {IWorkerHub} from "./IWorkerHub.sol";
 
 /// The fields of a job's hash that the hub does not keep.
 struct JobFields {
@@ -292,6 +293,12 @@ interface IPocVerifier {
     function BOOK() external view returns (IProgramBook);
     /// The tensor spec that the steps follow.
     function SPEC() external view returns (uint32);
+    /// The hub whose claims are disputed.
+    function HUB() external view returns (IWorkerHub);
+    /// Heights on each side's clock.
+    function CLOCK() external view returns (uint32);
+    /// Wei that inscribing a byte costs: the governed satoshis a virtual byte, by four.
+    function weiPerByte() external view returns (uint96);
     /// Wei that a game about a job of this model takes.
     function bond(bytes32 modelRoot) external view returns (uint256);
     /// A claim.

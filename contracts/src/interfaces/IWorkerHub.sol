@@ -115,6 +115,8 @@ struct Job {
     uint32 words;
     /// Wei locked per assignment.
     uint96 collateral;
+    /// Height at which the last answer was revealed; 0 before.
+    uint64 answeredAt;
     /// Stop ids.
     bytes stopIds;
 }

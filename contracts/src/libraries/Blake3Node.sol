@@ -9,6 +9,8 @@ library Blake3Node {
 
     /// Precompile: BLAKE3 of the input.
     address internal constant HASH = 0x00000000000000000000000000000000B17A0101;
+    /// Precompile: BLAKE3 keyed with the first 32 bytes of what follows them.
+    address internal constant KEYED = 0x00000000000000000000000000000000b17a0102;
     /// Precompile: chaining value of a subtree; its first chunk's number (8 bytes, little-endian), then its bytes.
     address internal constant CV = 0x00000000000000000000000000000000B17a0103;
 
@@ -54,6 +56,20 @@ library Blake3Node {
             calldatacopy(p, spot, len)
         }
         return hashAt(p, len);
+    }
+
+    /// BLAKE3 of a part of the calldata, keyed.
+    function keyed(bytes32 key, uint256 spot, uint256 len) internal view returns (bytes32 out) {
+        bool ok;
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            mstore(p, key)
+            calldatacopy(add(p, 32), spot, len)
+            ok := staticcall(gas(), KEYED, p, add(len, 32), 0, 32)
+            ok := and(ok, eq(returndatasize(), 32))
+            out := mload(0)
+        }
+        require(ok, NoBlake3(KEYED));
     }
 
     /// Chaining value of a part of the calldata that starts with chunk `chunk` of a longer input.

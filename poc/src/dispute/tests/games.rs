@@ -17,17 +17,17 @@ use super::{
     *,
 };
 
-fn hex(bytes: impl AsRef<[u8]>) -> Value {
+pub(super) fn hex(bytes: impl AsRef<[u8]>) -> Value {
     json!(alloy_primitives::hex::encode_prefixed(bytes))
 }
 
-fn ids_hex(ids: &[u32]) -> Value {
+pub(super) fn ids_hex(ids: &[u32]) -> Value {
     let bytes: Vec<u8> = ids.iter().flat_map(|i| i.to_le_bytes()).collect();
     hex(bytes)
 }
 
 /// A model's program as it is put into the book.
-fn program(model: &Model) -> Value {
+pub(super) fn program(model: &Model) -> Value {
     let (p, b) = (&model.program, model.pack().branches());
     let records: Vec<u8> = p.sites.iter().flat_map(|s| s.encode().unwrap()).collect();
     json!({
@@ -43,7 +43,7 @@ fn program(model: &Model) -> Value {
 }
 
 /// A job with the hub's spelling of its fields.
-fn job_json(job: &Job) -> Value {
+pub(super) fn job_json(job: &Job) -> Value {
     json!({
         "hash": hex(job.hash()),
         "inputIds": ids_hex(&job.input_ids),

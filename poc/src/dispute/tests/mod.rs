@@ -1,6 +1,7 @@
 //! A small model with every op, honest and faulty runs of it, and the games that they play.
 
 mod attack;
+mod attestations;
 mod decoder;
 mod draw_games;
 mod fudge;
