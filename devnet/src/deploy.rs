@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, Bytes, TxKind, U256, Uint};
 use bitai_contracts::{
-    PROGRAM_BOOK_BYTECODE, Params, VerifierSettings, hub_init_code, registry_init_code, verifier_init_code,
+    AttestationSettings, PROGRAM_BOOK_BYTECODE, Params, VerifierSettings, attestations_init_code,
+    hub_init_code, registry_init_code, verifier_init_code,
 };
 use bitai_miner::{
     Failure,
@@ -27,7 +28,14 @@ pub struct Rules {
     pub challenge_window: u64,
     /// Heights on each side's clock in a dispute.
     pub clock: u32,
+    /// Whether validators attest answers; the challenge window is then at least [`ATTESTED_WINDOW`].
+    pub validators: bool,
 }
+
+/// Heights after a reveal that validators need to compute an answer and to dispute it.
+pub const ATTESTED_WINDOW: u64 = 12;
+/// Heights of an epoch of attestations.
+pub const EPOCH: u64 = 6;
 
 impl Default for Rules {
     /// A window short enough to wait for, a clock long enough for a slow machine.
@@ -35,6 +43,7 @@ impl Default for Rules {
         Self {
             challenge_window: 2,
             clock: 60,
+            validators: false,
         }
     }
 }
@@ -50,6 +59,10 @@ pub struct Contracts {
     pub verifier: Address,
     /// WorkerHub.
     pub hub: Address,
+    /// The verifier of what validators claim, where they attest.
+    pub second_verifier: Address,
+    /// Attestations, where validators attest.
+    pub attestations: Address,
 }
 
 impl Contracts {
@@ -61,6 +74,8 @@ impl Contracts {
             book: deployer.create(1),
             verifier: deployer.create(2),
             hub: deployer.create(3),
+            second_verifier: deployer.create(4),
+            attestations: deployer.create(5),
         }
     }
 }
@@ -71,21 +86,48 @@ fn bond() -> U256 {
 }
 
 /// The hub's numbers on a devnet: windows long enough for a slow machine, a challenge window short enough to wait for.
-fn params(rules: Rules, verifier: Address) -> Params {
+fn params(rules: Rules, at: &Contracts) -> Params {
     let wei = |w: U256| Uint::saturating_from(w);
+    let window = if rules.validators {
+        rules.challenge_window.max(ATTESTED_WINDOW)
+    } else {
+        rules.challenge_window
+    };
     Params {
         commitWindow: 1_200,
         revealWindow: 1_200,
-        challengeWindow: rules.challenge_window,
-        quarrelWindow: rules.challenge_window,
+        challengeWindow: window,
+        quarrelWindow: window,
         assignWindow: 1_200,
         unstakeDelay: 10,
         minStake: wei(coin() * U256::from(100)),
         minCollateral: wei(coin()),
         timeoutSlashBps: 1_000,
         protocolFeeBps: 500,
-        treasury: Address::ZERO,
-        verifier,
+        treasury: if rules.validators {
+            at.attestations
+        } else {
+            Address::ZERO
+        },
+        verifier: at.verifier,
+    }
+}
+
+/// The numbers of attestations on a devnet: a validator on a slow machine has time for each step.
+fn attestation_settings(rules: Rules) -> AttestationSettings {
+    AttestationSettings {
+        epoch: EPOCH,
+        attestWindow: 8,
+        askWindow: 8,
+        openWindow: 20,
+        disputeWindow: 10,
+        // Above two epochs, their windows and both clocks.
+        unstakeDelay: 80 + 2 * u64::from(rules.clock),
+        minCutPerPosition: Uint::from(1),
+        minStake: Uint::saturating_from(coin() * U256::from(10)),
+        seats: 3,
+        missBps: 100,
+        faultBps: 2_000,
     }
 }
 
@@ -127,7 +169,7 @@ pub async fn contracts(deployer: &Sender, rules: Rules) -> Result<Contracts, Fai
         wei_per_byte: per_sat(1),
         wei_per_byte_max: per_sat(1_000),
     };
-    let parts: [(&str, Address, Bytes); 4] = [
+    let mut parts: Vec<(&str, Address, Bytes)> = vec![
         (
             "deploying ModelRegistry",
             at.registry,
@@ -142,9 +184,30 @@ pub async fn contracts(deployer: &Sender, rules: Rules) -> Result<Contracts, Fai
         (
             "deploying WorkerHub",
             at.hub,
-            hub_init_code(at.registry, params(rules, at.verifier)),
+            hub_init_code(at.registry, params(rules, &at)),
         ),
     ];
+    if rules.validators {
+        let second = VerifierSettings {
+            hub: at.attestations,
+            ..verifier
+        };
+        parts.push((
+            "deploying the validators' PocVerifier",
+            at.second_verifier,
+            verifier_init_code(&second),
+        ));
+        parts.push((
+            "deploying Attestations",
+            at.attestations,
+            attestations_init_code(
+                at.hub,
+                at.registry,
+                at.second_verifier,
+                attestation_settings(rules),
+            ),
+        ));
+    }
     for (nonce, (what, address, data)) in (0u64..).zip(parts) {
         if has_code(node, address).await? {
             continue;

@@ -69,6 +69,10 @@ struct Cli {
     /// Heights on each side's clock in a dispute (fixed when the devnet is first started)
     #[arg(long, value_name = "HEIGHTS", default_value_t = Rules::default().clock)]
     clock: u32,
+    /// Deploy the validators' contracts too; answers can then be disputed for 12 heights at least (fixed when the devnet is first
+    /// started)
+    #[arg(long)]
+    validators: bool,
     /// How the banner calls the miner
     #[arg(long, hide = true, default_value = "bitai-miner")]
     program: String,
@@ -136,6 +140,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
                 None => cli.challenge_window,
             },
             clock: cli.clock,
+            validators: cli.validators,
         },
     };
     let spinner = bitai_miner::progress::spinner("starting the devnet");

@@ -39,6 +39,7 @@ fn quick(dir: &Path, neuron: bool) -> Options {
         rules: Rules {
             challenge_window: 20,
             clock: 25,
+            ..Rules::default()
         },
         ..options(dir, neuron)
     }

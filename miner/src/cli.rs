@@ -8,8 +8,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::exit::EXIT_CODES;
 
 mod heights;
+mod validator;
 
 pub use heights::Heights;
+pub use validator::{EntryArgs, ValidatorCommand, WhereArgs};
 
 /// The BitAI neuron: takes jobs, runs models on integers, submits what it can prove.
 #[derive(Debug, Parser)]
@@ -46,6 +48,9 @@ pub enum Command {
     Run(RunArgs),
     /// Doubt others: re-check what is revealed, and dispute what was not computed as claimed
     Validate(ValidateArgs),
+    /// Stake as a validator, choose models to be drawn for, ask others for what they attested
+    #[command(subcommand)]
+    Validator(ValidatorCommand),
     /// Post a paid job and wait for the answer
     Ask(AskArgs),
     /// Put coins behind this neuron

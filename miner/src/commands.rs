@@ -7,7 +7,7 @@ use clap::{Parser, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    ask, bench,
+    ask, attest, bench,
     cli::{Cli, Command, ModelsCommand, WalletCommand},
     config::Layers,
     datadir::DataDir,
@@ -79,6 +79,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Run(args) => worker::run(&data, &layers, args).await,
         Command::Validate(args) => validate::run(&data, &layers, args).await,
         Command::Ask(args) => ask::run(&data, &layers, args).await,
+        Command::Validator(command) => attest::run(&data, &layers, command).await,
         Command::Stake(args) => stake::run(&data, &layers, args).await,
         Command::Unserve(args) => offers::run(&data, &layers, args).await,
         Command::Status(args) => status::run(&data, &layers, args).await,

@@ -5,6 +5,7 @@
 //! keeps the `journal` and submits; `dispute` has both seats of a dispute. Nothing here depends on a node.
 
 pub mod ask;
+pub mod attest;
 pub mod bench;
 pub mod chain;
 pub mod cli;

@@ -1,5 +1,6 @@
 //! The chain as the miner sees it: nodes over JSON-RPC, the contracts, transactions.
 
+pub mod attestations;
 pub mod hub;
 pub mod node;
 pub mod registry;
@@ -8,6 +9,7 @@ pub mod send;
 pub(crate) mod testnode;
 pub mod verifier;
 
+pub use attestations::Attestations;
 pub use hub::Hub;
 pub use node::{Node, Refusal};
 pub use send::Sender;

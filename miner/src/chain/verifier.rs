@@ -122,6 +122,10 @@ pub fn turn(game: &PocVerifier::Game, answered_at: u64, height: u64) -> Turn {
 #[derive(Debug, Clone)]
 pub struct Verifier {
     hub: Hub,
+    /// What its claims name as their hub: the hub itself, or the attestations of its validators.
+    claims: Address,
+    /// Heights for disputing a claim, where the hub's parameters do not say.
+    window: Option<u64>,
     at: Address,
     book: Address,
     clock: u32,
@@ -134,12 +138,20 @@ impl Verifier {
         if at.is_zero() || hub.node().code(at).await?.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Self {
+        Self::at(hub, at, hub.address(), None).await.map(Some)
+    }
+
+    /// The verifier at an address, whose claims name `claims` as their hub: what was revealed is on `hub` all the same.
+    /// They can be disputed for `window` heights, or as long as the hub says.
+    pub async fn at(hub: &Hub, at: Address, claims: Address, window: Option<u64>) -> Result<Self, Refusal> {
+        Ok(Self {
             book: hub.read(at, PocVerifier::BOOKCall {}).await?,
             clock: hub.read(at, PocVerifier::CLOCKCall {}).await?,
             at,
+            claims,
+            window,
             hub: hub.clone(),
-        }))
+        })
     }
 
     /// The hub whose verifier it is.
@@ -159,8 +171,14 @@ impl Verifier {
 
     /// Heights for which a dispute that was opened may go on: the window for joining and both clocks.
     pub async fn longest(&self) -> Result<u64, Refusal> {
-        let p = self.hub.params().await?;
-        Ok(p.challengeWindow.max(p.quarrelWindow) + 2 * u64::from(self.clock) + 2)
+        let window = match self.window {
+            Some(window) => window,
+            None => {
+                let p = self.hub.params().await?;
+                p.challengeWindow.max(p.quarrelWindow)
+            }
+        };
+        Ok(window + 2 * u64::from(self.clock) + 2)
     }
 
     /// A claim.
@@ -259,19 +277,20 @@ impl Verifier {
         let claim = self.claim(id).await.map_err(fail)?;
         let posted = self.hub.find(claim.jobId).await?;
         let revealed = self.hub.revealed(claim.jobId).await.map_err(fail)?;
-        let mine = revealed
+        // A validator claims what some neuron revealed; the id says which.
+        revealed
             .into_iter()
-            .find(|r| r.neuron == claim.neuron && r.trace_root == claim.traceRoot)
-            .ok_or(Failure::NoJob { job: claim.jobId })?;
-        Ok(Claim {
-            chain_id: self.hub.node().chain_id(),
-            hub: self.hub.address(),
-            job_id: claim.jobId,
-            neuron: claim.neuron,
-            job: posted.job,
-            outputs: mine.output_ids,
-            root: mine.trace_root.into(),
-        })
+            .map(|revealed| Claim {
+                chain_id: self.hub.node().chain_id(),
+                hub: self.claims,
+                job_id: claim.jobId,
+                neuron: claim.neuron,
+                job: posted.job.clone(),
+                outputs: revealed.output_ids,
+                root: revealed.trace_root.into(),
+            })
+            .find(|claim| claim.id() == id.0)
+            .ok_or(Failure::NoJob { job: claim.jobId })
     }
 
     fn call<C: SolCall>(&self, call: C, value: U256) -> Call {

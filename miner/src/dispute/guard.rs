@@ -38,9 +38,19 @@ pub struct Guard {
 impl Guard {
     /// Takes the seat for the claims of `sender`; other clones of it may send at the same time.
     pub fn start(hub: Hub, sender: Sender, shelf: Arc<Shelf>) -> Self {
+        Self::with(hub, None, sender, shelf)
+    }
+
+    /// Takes the seat for claims that a verifier other than the hub's judges.
+    pub fn of(verifier: Verifier, sender: Sender, shelf: Arc<Shelf>) -> Self {
+        Self::with(verifier.hub().clone(), Some(verifier), sender, shelf)
+    }
+
+    fn with(hub: Hub, verifier: Option<Verifier>, sender: Sender, shelf: Arc<Shelf>) -> Self {
         let end = Arc::new(End::default());
         let work = Work {
             hub,
+            verifier,
             sender,
             maker: honest(shelf),
             defence: None,
@@ -68,6 +78,8 @@ impl Drop for Guard {
 
 struct Work {
     hub: Hub,
+    /// Where it is not the hub's.
+    verifier: Option<Verifier>,
     sender: Sender,
     maker: Maker,
     defence: Option<Defence>,
@@ -107,7 +119,10 @@ impl Work {
         let defence = match &mut self.defence {
             Some(defence) => defence,
             None => {
-                let verifier = Verifier::of(&self.hub).await;
+                let verifier = match &self.verifier {
+                    Some(verifier) => Ok(Some(verifier.clone())),
+                    None => Verifier::of(&self.hub).await,
+                };
                 let Some(verifier) = verifier.map_err(|e| e.into_failure("reading the verifier"))? else {
                     tracing::info!("this hub names no verifier: nothing can be disputed on it");
                     self.end.is_there.notify_one();

@@ -21,7 +21,8 @@ use super::{
     shelf::{Lent, Shelf},
 };
 use crate::{
-    chain::{Hub, Refusal, Sender, Verifier, verifier::GAME_PLAYING},
+    attest::Attests,
+    chain::{Attestations, Hub, Refusal, Sender, Verifier, verifier::GAME_PLAYING},
     cli::{Heights, ValidateArgs},
     config::Layers,
     datadir::DataDir,
@@ -109,6 +110,16 @@ impl Validator {
         shelf: Arc<Shelf>,
         heights: Option<Heights>,
     ) -> Result<Self, Failure> {
+        Self::by(hub, Sender::new(Arc::clone(hub.node()), signer), shelf, heights).await
+    }
+
+    /// A validator that sends by `sender`, of which others may hold clones.
+    pub async fn by(
+        hub: &Hub,
+        sender: Sender,
+        shelf: Arc<Shelf>,
+        heights: Option<Heights>,
+    ) -> Result<Self, Failure> {
         let fail = |e: Refusal| e.into_failure("reading the verifier");
         let verifier = Verifier::of(hub).await.map_err(fail)?.ok_or(Failure::Usage(
             "this hub names no verifier: nothing can be disputed on it".into(),
@@ -116,7 +127,7 @@ impl Validator {
         let doubter = keeping(Arc::clone(&shelf));
         Ok(Self {
             look_back: verifier.longest().await.map_err(fail)? + REORG_DEPTH,
-            outbox: Outbox::new(Sender::new(Arc::clone(hub.node()), signer)),
+            outbox: Outbox::new(sender),
             checks: Checks::new(verifier.clone(), Arc::clone(&shelf), Arc::clone(&doubter)),
             verifier,
             shelf,
@@ -298,7 +309,16 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &ValidateArgs) -> Result
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
     let shelf = Arc::new(Shelf::new(data.clone(), layers.device(&args.device)));
-    let validator = Validator::new(&hub, signer, shelf, args.jobs).await?;
+    // One key, two roles: their transactions take turns.
+    let sender = Sender::new(Arc::clone(hub.node()), signer);
+    let _attests = match Attestations::of(&hub)
+        .await
+        .map_err(|e| e.into_failure("reading attestations"))?
+    {
+        Some(at) if !args.once => Some(Attests::start(at, &sender, &shelf)),
+        _ => None,
+    };
+    let validator = Validator::by(&hub, sender, shelf, args.jobs).await?;
     let stop = async {
         worker::signalled().await;
     };

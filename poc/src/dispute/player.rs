@@ -134,6 +134,11 @@ impl<R: Regenerate> Player<R> {
         })
     }
 
+    /// My run, and who makes its rows again.
+    pub fn run(&mut self) -> (&Program, &Transcript, &mut R) {
+        (&self.program, &self.transcript, &mut self.regen)
+    }
+
     /// The answer to an ask about my own run.
     pub fn respond(&mut self, ask: &Ask) -> Result<Answer, DisputeError> {
         let missing = DisputeError::Kind("my run has no such node");
