@@ -4,7 +4,7 @@
 pragma solidity ^0.8.37;
 
 import {Attestations} from "../src/Attestations.sol";
-import {Settings} from "../src/interfaces/IAttestations.sol";
+import {AttestationState, Settings} from "../src/interfaces/IAttestations.sol";
 import {Params} from "../src/interfaces/IWorkerHub.sol";
 import {Beacon} from "../src/libraries/Beacon.sol";
 import {PocVerifier} from "../src/PocVerifier.sol";
@@ -205,5 +205,26 @@ abstract contract AttestBase is GameBase {
     function _accounted(uint256 reserve) internal view {
         (uint256 stakes, uint256 bonds, uint256 dues) = att.totals();
         assertEq(address(att).balance, stakes + bonds + dues + reserve, "attestations' money conserved");
+    }
+
+    function _state(AttestationState expected) internal view {
+        assertEq(uint256(att.attestationOf(N, me).state), uint256(expected), "attestation");
+    }
+
+    function _no(bytes memory why) internal {
+        vm.expectRevert(why);
+    }
+
+    function _settle() internal {
+        vm.roll(hub.job(3).deadline + 1);
+        for (uint256 i = 1; i < 4; ++i) {
+            hub.finalise(i);
+        }
+    }
+
+    function _dispute() internal returns (bytes32 claim) {
+        uint256 bond = second_.bond(g.spec.modelRoot);
+        vm.prank(challenger);
+        return second_.open{value: bond}(JOB, me, _fields(g), g.outputs);
     }
 }
