@@ -74,37 +74,37 @@ const RECORDED: &[(Named, Profile, B256)] = &[
     (
         Named::Tiny,
         Profile::A,
-        b256!("ad65d16535c217579d3d8729e0d238a7063f50390bb5146d0f8be24376462cee"),
+        b256!("01e2ee17ce06fa77a754ff1e2c0e8765193552270e72d20b981639aaa7ed235b"),
     ),
     (
         Named::Tiny,
         Profile::B,
-        b256!("c5b53e3966e48be8566cca89fb09da5e2033c5427f16bf8a2bf06fad4d42073b"),
+        b256!("f240650f9f98baa3296c2039432c013d27d777567b190904658bd54c36ec1c72"),
     ),
     (
         Named::Half,
         Profile::A,
-        b256!("627e3c8bfb56fd2497e0eccdea7374ada4c43f073d136c236ba1da2d4e5c528a"),
+        b256!("8b9f7bdce364e607457b638e98c34c9e8448e80a5a831b4002fab1ab60319404"),
     ),
     (
         Named::Half,
         Profile::B,
-        b256!("8053e69b5979499ddfa507e7c5f0abf374dd75fb17a960113e1d0a472367fece"),
+        b256!("c760486a8856044e189fca45291d5634acf9db518ceca1f75ad385b59c9faee8"),
     ),
     (
         Named::One,
         Profile::A,
-        b256!("920b9d44c3c704ca4c85b5564fbbad9cab29ca78f4d276caae16be62fe9f53d1"),
+        b256!("2c3176036f99f4ba48ca58a6b2bbfecf563afc174c1a5690c6c509b8319e457d"),
     ),
     (
         Named::One,
         Profile::B,
-        b256!("914062ddef6b7c93708ab73a06e398e3acecfbb8931258c67abb949c9f6e6809"),
+        b256!("71b0933212d584777a81555e51fdb8dd358caf212802ec5107a3752a17592c76"),
     ),
     (
         Named::Eight,
         Profile::B,
-        b256!("24b68afc0cbfc1e6f82ea927cf1c6f63a56ac87c1692e4de14e6463366d85ae8"),
+        b256!("64459de7f58feb01b3746bb950bad5d324607b19f051f16a6ef00a593e2188ab"),
     ),
 ];
 

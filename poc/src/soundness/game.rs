@@ -24,10 +24,10 @@ use crate::{
 const NAME: usize = 48;
 /// Asks that a game may have (`ASKS_MAX` of `contracts/src/PocVerifier.sol`).
 pub const ASKS_MAX: u32 = 9;
-/// Most bytes of a game's answers beside the token's, as the contract's bond counts them (`ANSWER_BYTES` there).
-const ANSWER_BYTES: u64 = 8192 + 8192 + 256 * 65 + 8192 + 4096 + 8220 + 8192;
+/// Most bytes of a game's answers beside the token's and the piece, as the contract's bond counts them (`ANSWER_BYTES` there).
+const ANSWER_BYTES: u64 = 8192 + 8192 + 64 + 256 * 65 + 8192 + 8220 + 8192;
 /// What the bond counts for the moves' own bytes (`MOVE_BYTES` there).
-const MOVE_BYTES: u64 = 8 * 300;
+const MOVE_BYTES: u64 = ASKS_MAX as u64 * 300;
 
 /// One kind of node that an ask can name, for one shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -221,7 +221,7 @@ impl Sizes<'_> {
         let sites = many(self.commit().commit, s.sites as usize);
         let unit = put("unit", &Answer::Unit(sites), Some(token), u64::from(s.layers) + 2);
 
-        let long = u64::from(s.vocab.max(s.k())) * 4;
+        let long = self.longest();
         let piece = slice::piece_len(long);
         let pieces = slice::pieces(long, piece);
         let count = usize::try_from(pieces).unwrap_or(usize::MAX);
@@ -446,9 +446,14 @@ impl Sizes<'_> {
         self.accusations(prompt).into_iter().map(way).collect()
     }
 
+    /// Bytes of the longest row: logits or an inner one, 32 bits each. No model here has a longer cached row.
+    fn longest(self) -> u64 {
+        u64::from(self.0.vocab.max(self.0.k())) * 4
+    }
+
     /// Bytes that the contract's bond pays for.
     pub fn bond_bytes(self) -> u64 {
-        ANSWER_BYTES + MOVE_BYTES + 103 + 97 * u64::from(self.0.layers)
+        ANSWER_BYTES + slice::piece_len(self.longest()) + MOVE_BYTES + 103 + 97 * u64::from(self.0.layers)
     }
 
     /// The worst that the asks of one game can demand, over every choice of nodes that the tree allows.

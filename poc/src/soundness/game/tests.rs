@@ -48,18 +48,22 @@ fn answers_are_as_long_as_the_spec_says() {
 fn the_bond_is_the_contracts() {
     let sol = include_str!("../../../../contracts/src/PocVerifier.sol");
     for line in [
-        "ANSWER_BYTES = 8192 + 8192 + 256 * 65 + 8192 + 4096 + 8220 + 8192;",
-        "MOVE_BYTES = 8 * 300;",
+        "ANSWER_BYTES = 8192 + 8192 + 64 + 256 * 65 + 8192 + 8220 + 8192;",
+        "MOVE_BYTES = uint256(ASKS_MAX) * 300;",
         "ASKS_MAX = 9;",
-        "uint256 token = 103 + 97 * uint256(BOOK.model(modelRoot).layers);",
+        "uint256 token = 103 + 97 * uint256(m.layers);",
+        "(ANSWER_BYTES + Slices.pieceLength(row) + MOVE_BYTES + token) * weiPerByte;",
     ] {
         assert!(
             sol.contains(line),
             "PocVerifier.sol has no `{line}`: the bond here is another"
         );
     }
-    // benches/results/2026-11-22-disputes.md: 167,842,500,000,000 wei at 2,500,000,000 a byte.
-    assert_eq!(Sizes(&SMOLLM2).bond_bytes() * 2_500_000_000, 167_842_500_000_000);
+    // Pieces of 1 KiB up to 65,536 elements a row, 30 layers.
+    assert_eq!(
+        Sizes(&SMOLLM2).bond_bytes(),
+        57_692 + 1_024 + 2_700 + 103 + 97 * 30
+    );
 }
 
 #[test]
