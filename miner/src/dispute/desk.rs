@@ -106,7 +106,7 @@ impl Desk {
         Ok(Self(shared))
     }
 
-    /// Puts all questions down that games wait for now, in the place of those before; answers to others are cleared away,
+    /// Puts down all questions that games wait for, in the place of those before; answers to others are cleared away,
     /// and the explainers of claims that are not `live`.
     pub(super) fn want(&self, wanted: Vec<Wanted>, live: BTreeSet<B256>) {
         let mut table = lock(&self.0);
