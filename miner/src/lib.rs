@@ -12,6 +12,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod datadir;
+pub mod devices;
 pub mod dispute;
 pub mod embed;
 pub mod engine;
