@@ -11,6 +11,7 @@ mod chain;
 mod device;
 mod heights;
 mod infer;
+mod manual;
 mod models;
 mod run;
 mod validator;
@@ -20,6 +21,7 @@ pub use chain::{AskArgs, ChainArgs, StakeArgs, StatusArgs, UnserveArgs};
 pub use device::{BenchArgs, DeviceArgs, DeviceKind, SelftestArgs};
 pub use heights::Heights;
 pub use infer::{InferArgs, SamplingArgs, VerifyArgs, q16};
+pub use manual::{CompletionsArgs, ManArgs};
 pub use models::{ModelsCommand, Profile, RegisterArgs};
 pub use run::{AskPriceArgs, RunArgs, ValidateArgs};
 pub use validator::{EntryArgs, ValidatorCommand, WhereArgs};
@@ -79,6 +81,13 @@ pub enum Command {
     Selftest(SelftestArgs),
     /// Print what checks, attestations and disputes catch, with what chance and at what cost; needs no chain
     Soundness(crate::soundness::SoundnessArgs),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    Man(ManArgs),
+    /// Print every command and flag as Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Reads a model root given as 64 hex digits; `None` where the text is a name.

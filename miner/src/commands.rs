@@ -12,7 +12,7 @@ use crate::{
     datadir::DataDir,
     dispute::validate,
     exit::Failure,
-    infer, offers, registration, selftest, soundness, stake, status, verify, worker,
+    infer, manual, offers, registration, selftest, soundness, stake, status, verify, worker,
 };
 
 mod models;
@@ -89,5 +89,8 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(&data, &layers, args),
         Command::Selftest(args) => selftest::run(&layers, args),
         Command::Soundness(args) => soundness::run(args),
+        Command::Completions(args) => manual::completions(args),
+        Command::Man(args) => manual::man(args),
+        Command::Reference => manual::reference(),
     }
 }

@@ -20,6 +20,7 @@ pub mod exit;
 pub mod gpu;
 pub mod infer;
 pub mod journal;
+pub mod manual;
 pub mod models;
 pub mod offers;
 pub mod progress;

@@ -423,3 +423,19 @@ fn rejects_nonsense_to_soundness_by_name() {
         assert!(said.contains(named), "{args}: {said}");
     }
 }
+
+#[test]
+fn the_reference_page_holds_what_the_definition_says() {
+    const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operator/cli.md");
+    let dir = tempfile::tempdir().unwrap();
+    let printed = String::from_utf8(miner(dir.path(), &["reference"]).stdout).unwrap();
+    if std::env::var_os("BITAI_WRITE_DOCS").is_some() {
+        std::fs::write(REFERENCE, printed).unwrap();
+        return;
+    }
+    let held = std::fs::read_to_string(REFERENCE).unwrap_or_default();
+    assert!(
+        held == printed,
+        "run with BITAI_WRITE_DOCS=1 and commit docs/operator/cli.md"
+    );
+}
