@@ -263,7 +263,11 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &AskArgs) -> Result<(), 
     let tokenizer = models::tokenizer(&pack)?;
     let job = infer::job_for(&model, &tokenizer, &args.prompt, args.embed, &args.sampling)?;
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&args.key, &args.chain, true),
+        hub.node().chain_id(),
+    )?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);
     let fee = match args.fee {
         Some(fee) => fee,

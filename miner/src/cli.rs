@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::exit::EXIT_CODES;
 
 mod chain;
+mod config;
 mod device;
 mod heights;
 mod infer;
@@ -17,15 +18,16 @@ mod run;
 mod validator;
 mod wallet;
 
-pub use chain::{AskArgs, ChainArgs, StakeArgs, StatusArgs, UnserveArgs};
+pub use chain::{AskArgs, ChainArgs, DoctorArgs, StakeArgs, StatusArgs, UnserveArgs};
+pub use config::{ConfigArgs, Typed};
 pub use device::{BenchArgs, DeviceArgs, DeviceKind, SelftestArgs};
 pub use heights::Heights;
 pub use infer::{InferArgs, SamplingArgs, VerifyArgs, q16};
 pub use manual::{CompletionsArgs, ManArgs};
-pub use models::{ModelsCommand, Profile, RegisterArgs};
-pub use run::{AskPriceArgs, RunArgs, ValidateArgs};
+pub use models::{ModelsCommand, Profile, PullArgs, RegisterArgs};
+pub use run::{AskPriceArgs, RunArgs, ServeArgs, ValidateArgs};
 pub use validator::{EntryArgs, ValidatorCommand, WhereArgs};
-pub use wallet::{KeyArgs, WalletCommand};
+pub use wallet::{ExportArgs, KeyArgs, WalletCommand};
 
 /// The BitAI neuron: takes jobs, runs models on integers, submits what it can prove.
 #[derive(Debug, Parser)]
@@ -38,17 +40,20 @@ pub struct Cli {
     #[arg(long, global = true, env = "BITAI_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// Log as JSON lines
-    #[arg(long, global = true)]
-    pub log_json: bool,
-    /// What to do.
+    #[arg(long, global = true, env = "BITAI_LOG_JSON", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub log_json: Option<bool>,
+    /// Set a key of one of the sections of config.toml for this run
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// What to do; nothing = say what is here.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Import, list, show and register models
+    /// Fetch, import, list, check, remove and register models
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Run a model on this machine and write a receipt that anyone can verify
@@ -73,8 +78,10 @@ pub enum Command {
     Unserve(UnserveArgs),
     /// Show node, stake, balance and open jobs
     Status(StatusArgs),
+    /// Print every setting as it is in force, and where it comes from
+    Config(ConfigArgs),
     /// Find out why this neuron is not earning
-    Doctor(StatusArgs),
+    Doctor(DoctorArgs),
     /// Measure this machine: speeds, limits, and whether its integers are right; needs no chain, wallet or model
     Bench(BenchArgs),
     /// Compare this device with the tensor spec, rule by rule and bit for bit

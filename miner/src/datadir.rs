@@ -8,7 +8,7 @@ use std::{
 
 use crate::exit::Failure;
 
-/// The data directory: models/, keys/, receipts/, journal/, config.toml.
+/// The data directory: models/, downloads/, keys/, receipts/, journal/, config.toml.
 #[derive(Debug, Clone)]
 pub struct DataDir {
     root: PathBuf,
@@ -34,6 +34,11 @@ impl DataDir {
     /// Model packs.
     pub fn models(&self) -> PathBuf {
         self.root.join("models")
+    }
+
+    /// Models on their way.
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("downloads")
     }
 
     /// Encrypted keys.

@@ -31,8 +31,12 @@ Exit codes:
   30  keystore missing, malformed or wrong password
   31  stake too small
   32  balance too small
+  33  the key is published, and this is no private chain
   40  data directory or journal cannot be read or written
   41  another process uses the data directory
+  42  not enough space on the disk
+  50  download failed; the same command goes on where it stopped
+  51  a download has another SHA-256 than it should
  130  interrupted";
 
 /// Why a command failed. The message names the bad thing and, where there is one, the mend.
@@ -191,6 +195,16 @@ pub enum Failure {
         /// Needed.
         want: U256,
     },
+    /// A key that everyone knows, on a public chain.
+    #[error(
+        "everyone knows the key of {who}: on chain {chain_id} its coins are anyone's. Make a key: bitai-miner wallet new NAME"
+    )]
+    Published {
+        /// The account.
+        who: Address,
+        /// The chain.
+        chain_id: u64,
+    },
     /// The disk.
     #[error("{path}: {why}")]
     Disk {
@@ -204,6 +218,40 @@ pub enum Failure {
     Locked {
         /// The lock file.
         path: PathBuf,
+    },
+    /// What is to be downloaded would not fit.
+    #[error(
+        "{path}: {need} bytes are needed, and {keep} are to stay free, but only {free} are; free some, or name another --data-dir"
+    )]
+    Space {
+        /// Where.
+        path: PathBuf,
+        /// Bytes needed.
+        need: u64,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that are to stay free.
+        keep: u64,
+    },
+    /// A download that ended without its file.
+    #[error("download of {url}: {why}")]
+    Download {
+        /// From where.
+        url: String,
+        /// What happened.
+        why: String,
+    },
+    /// A download that is not what it should be.
+    #[error(
+        "{url} has SHA-256 {got}, it should have {want}; it was thrown away. Pull again; if it stays so, do not use it"
+    )]
+    Checksum {
+        /// From where.
+        url: String,
+        /// Its hash.
+        got: String,
+        /// The right one.
+        want: String,
     },
     /// Ctrl-C.
     #[error("interrupted")]
@@ -239,8 +287,12 @@ impl Failure {
             Self::Keystore { .. } => 30,
             Self::Stake { .. } => 31,
             Self::Balance { .. } => 32,
+            Self::Published { .. } => 33,
             Self::Disk { .. } => 40,
             Self::Locked { .. } => 41,
+            Self::Space { .. } => 42,
+            Self::Download { .. } => 50,
+            Self::Checksum { .. } => 51,
             Self::Interrupted => 130,
         }
     }
@@ -334,8 +386,27 @@ mod tests {
                 have: U256::ZERO,
                 want: U256::ONE,
             },
+            Failure::Published {
+                who: Address::ZERO,
+                chain_id: 1,
+            },
             Failure::disk("d", "full"),
             Failure::Locked { path: "l".into() },
+            Failure::Space {
+                path: "d".into(),
+                need: 2,
+                free: 1,
+                keep: 0,
+            },
+            Failure::Download {
+                url: String::new(),
+                why: String::new(),
+            },
+            Failure::Checksum {
+                url: String::new(),
+                got: String::new(),
+                want: String::new(),
+            },
             Failure::Interrupted,
         ];
         let mut codes: Vec<u8> = all.iter().map(Failure::code).collect();

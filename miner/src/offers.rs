@@ -202,7 +202,11 @@ async fn chosen(
 /// Runs `unserve`.
 pub async fn run(data: &DataDir, layers: &Layers, args: &UnserveArgs) -> Result<(), Failure> {
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let signer = wallet::open(data, &layers.key(&args.key, &args.chain, false))?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&args.key, &args.chain, false),
+        hub.node().chain_id(),
+    )?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);
     let who = sender.address();
     let all = standing(data, &hub, who).await?;

@@ -138,7 +138,11 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RegisterArgs) -> Result
         );
         return Ok(());
     }
-    let signer = wallet::open(data, &layers.key(&args.key, &args.chain, false))?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&args.key, &args.chain, false),
+        hub.node().chain_id(),
+    )?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);
     let bond: U256 = hub.bond(registry).await.map_err(reading)?;
     stake::check_balance(&hub, sender.address(), bond).await?;

@@ -96,7 +96,11 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &StakeArgs) -> Result<()
         return Err(Failure::Usage("stake an amount above 0 wei".into()));
     }
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let signer = wallet::open(data, &layers.key(&args.key, &args.chain, false))?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&args.key, &args.chain, false),
+        hub.node().chain_id(),
+    )?;
     let sender = Sender::new(Arc::clone(hub.node()), signer);
     let spinner = crate::progress::spinner("waiting for a Bitcoin block");
     let result = add(&hub, &sender, args.amount).await;

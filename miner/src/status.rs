@@ -1,12 +1,9 @@
-//! `status` and `doctor`: where the neuron stands, and why it is not earning.
+//! `status`: where the neuron stands.
 
 use alloy_primitives::{Address, U256};
 use serde::Serialize;
 
-use crate::{
-    chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, models, offers,
-    registration, wallet,
-};
+use crate::{chain::Hub, cli::StatusArgs, config::Layers, datadir::DataDir, exit::Failure, offers, wallet};
 
 /// A neuron on a chain.
 #[derive(Debug, Clone, Serialize)]
@@ -105,107 +102,4 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Result<(
         }
     );
     Ok(())
-}
-
-/// Runs `doctor`: checks in the order in which a neuron needs them; ends with the first failure's code.
-pub async fn doctor(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Result<(), Failure> {
-    let mut first = None;
-    let mut say = |what: &str, result: Result<String, Failure>| match result {
-        Ok(words) => println!("ok    {what}: {words}"),
-        Err(failure) => {
-            println!("FAIL  {what}: {failure}");
-            first.get_or_insert(failure);
-        }
-    };
-    let mut healthy = Vec::new();
-    for model in models::list(data)? {
-        let checked = model.and_then(|m| models::open(data, Some(&m.name)));
-        healthy.extend(checked.as_ref().ok().map(|(m, _)| m.clone()));
-        say(
-            "model",
-            checked.map(|(m, _)| format!("{} matches its root {:#x}", m.name, m.model_root)),
-        );
-    }
-    if healthy.is_empty() {
-        let dir = data.models();
-        say(
-            "model",
-            Err(Failure::NoModel {
-                name: "imported".into(),
-                dir,
-                have: "none".into(),
-            }),
-        );
-    }
-    let who = address(data, layers, args);
-    say(
-        "key",
-        who.as_ref()
-            .map(ToString::to_string)
-            .map_err(|e| Failure::Keystore {
-                path: data.keys(),
-                why: e.to_string(),
-            }),
-    );
-    match Hub::connect(&layers.chain(&args.chain)).await {
-        Err(failure) => say("node", Err(failure)),
-        Ok(hub) => {
-            let words = format!(
-                "{} on chain {}, hub {}",
-                hub.node().url(),
-                hub.node().chain_id(),
-                hub.address()
-            );
-            say("node", Ok(words));
-            let (mut lists, mut refused) = (false, Vec::new());
-            for model in &healthy {
-                match registration::unlisted(&hub, &model.key()).await? {
-                    None => {
-                        lists = true;
-                        say("registry", Ok(format!("lists {}", model.name)));
-                    }
-                    Some(why) => refused.push(Failure::Unlisted {
-                        name: model.name.clone(),
-                        root: model.model_root,
-                        why,
-                    }),
-                }
-            }
-            for failure in refused {
-                // One model that is served is enough to earn.
-                let found = if lists {
-                    Ok(failure.to_string())
-                } else {
-                    Err(failure)
-                };
-                say("registry", found);
-            }
-            if let Ok(who) = who {
-                let standing = standing(data, &hub, who).await;
-                let strays = standing.as_ref().map_or(Vec::new(), |s| s.strays.clone());
-                if !strays.is_empty() {
-                    say(
-                        "offers",
-                        Err(Failure::Stray {
-                            ids: strays.join(", "),
-                        }),
-                    );
-                }
-                say(
-                    "stake",
-                    standing.and_then(|s| {
-                        if s.stake < s.stake_min {
-                            return Err(Failure::Stake {
-                                who,
-                                have: s.stake,
-                                want: s.stake_min,
-                            });
-                        }
-                        Ok(format!("{} wei, serves {}", s.stake, s.serves.join(", ")))
-                    }),
-                );
-            }
-        }
-    }
-    first.map_or(Ok(()), Err)
 }

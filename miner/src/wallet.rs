@@ -14,6 +14,7 @@ use crate::{
     cli::KeyArgs,
     datadir::{DataDir, make_dir, write_atomic},
     exit::Failure,
+    published,
 };
 
 /// A key's name and address, without its password.
@@ -113,13 +114,8 @@ pub fn address(path: &Path) -> Result<Address, Failure> {
         .map_err(|e| bad(path, format!("address: {e}")))
 }
 
-/// Encrypts `signer` as `keys/NAME.json`, mode 600; refuses to replace a key.
-pub fn store(
-    data: &DataDir,
-    name: &str,
-    signer: &PrivateKeySigner,
-    password: &str,
-) -> Result<PathBuf, Failure> {
+/// File of a new key; refuses names that leave the directory, and those of keys that there are.
+pub fn check_new_name(data: &DataDir, name: &str) -> Result<PathBuf, Failure> {
     if name.is_empty()
         || !name
             .bytes()
@@ -136,6 +132,17 @@ pub fn store(
             "exists already; a key is never replaced. Choose another name",
         ));
     }
+    Ok(path)
+}
+
+/// Encrypts `signer` as `keys/NAME.json`, mode 600; refuses to replace a key.
+pub fn store(
+    data: &DataDir,
+    name: &str,
+    signer: &PrivateKeySigner,
+    password: &str,
+) -> Result<PathBuf, Failure> {
+    let path = check_new_name(data, name)?;
     // alloy writes with the process's umask: into a directory of our own first, then out with mode 600.
     make_dir(&data.keys())?;
     let nest = Nest::new(&data.keys())?;
@@ -223,6 +230,9 @@ fn check_kdf(path: &Path, text: &str) -> Result<(), Failure> {
 /// The password: from the file (its first line), or asked for; `twice` for a new key.
 pub fn password(file: Option<&Path>, twice: bool) -> Result<String, Failure> {
     if let Some(path) = file {
+        if let Some(why) = readable_by_others(path) {
+            tracing::warn!("{why}");
+        }
         let text = fs::read_to_string(path).map_err(|e| bad(path, format!("password file: {e}")))?;
         return Ok(text.lines().next().unwrap_or_default().to_owned());
     }
@@ -238,6 +248,35 @@ pub fn password(file: Option<&Path>, twice: bool) -> Result<String, Failure> {
         return Err(Failure::Usage("the two passwords differ".into()));
     }
     Ok(first)
+}
+
+/// What to say of a secret's file that other users of the machine can read; `None` where they cannot.
+pub fn readable_by_others(path: &Path) -> Option<String> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then(|| {
+            format!(
+                "{} can be read by others (mode {mode:o}); chmod 600 {0}",
+                path.display()
+            )
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        None
+    }
+}
+
+/// Chooses, asks and unlocks for a chain, on which the key must not be a published one.
+pub fn open_on(data: &DataDir, key: &KeyArgs, chain_id: u64) -> Result<PrivateKeySigner, Failure> {
+    let path = choose(data, key)?;
+    if let Ok(who) = address(&path) {
+        published::refuse(who, chain_id)?;
+    }
+    open(data, key)
 }
 
 /// Chooses, asks and unlocks.

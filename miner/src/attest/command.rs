@@ -25,7 +25,11 @@ pub async fn run(data: &DataDir, layers: &Layers, command: &ValidatorCommand) ->
     let at = Attestations::of(&hub).await.map_err(fail)?.ok_or_else(|| {
         Failure::Usage("this hub has no attestations: its treasury is no contract of validators".into())
     })?;
-    let signer = wallet::open(data, &layers.key(&command.to().key, &command.to().chain, false))?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&command.to().key, &command.to().chain, false),
+        hub.node().chain_id(),
+    )?;
     let me = signer.address();
     let sender = Sender::new(Arc::clone(hub.node()), signer);
     let model = |name: &str| -> Result<B256, Failure> { Ok(models::named(data, name)?.key().id()) };

@@ -288,6 +288,24 @@ impl Hub {
             .collect())
     }
 
+    /// What the jobs were paid that ended between two heights (inclusive), in wei, oldest first.
+    pub async fn paid(&self, from: u64, to: u64) -> Result<Vec<(U256, U256)>, Refusal> {
+        use alloy::sol_types::SolEvent;
+        let filter = Filter::new()
+            .address(self.hub)
+            .event_signature(WorkerHub::JobSettled::SIGNATURE_HASH);
+        let read = |log: &Log| {
+            let event = log.log_decode::<WorkerHub::JobSettled>().ok()?.inner.data;
+            Some((event.jobId, event.paid))
+        };
+        Ok(self
+            .events(filter, from, to)
+            .await?
+            .iter()
+            .filter_map(read)
+            .collect())
+    }
+
     /// Everything that was ever emitted about one job, oldest first.
     async fn job_logs(&self, job_id: U256) -> Result<Vec<Log>, Refusal> {
         let Some(job) = self.job(job_id).await? else {
@@ -473,8 +491,13 @@ impl Hub {
 
     /// Offers to serve a model at a price, locking at most `collateral_max_wei` for one job.
     pub fn serve(&self, model: &ModelKey, ask: &Ask, collateral_max_wei: U256) -> Call {
+        self.serve_id(model.id(), ask, collateral_max_wei)
+    }
+
+    /// The same for the model of this id.
+    pub fn serve_id(&self, model_id: B256, ask: &Ask, collateral_max_wei: U256) -> Call {
         let call = WorkerHub::serveCall {
-            modelId: model.id(),
+            modelId: model_id,
             askBase: alloy_primitives::Uint::saturating_from(ask.per_job),
             askPerInput: ask.per_input,
             askPerOutput: ask.per_output,

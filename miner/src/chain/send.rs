@@ -133,6 +133,7 @@ impl Sender {
     }
 
     fn seal(&self, tx: TxEip1559, attempt: u8) -> Result<Signed, Refusal> {
+        crate::published::refuse(self.address(), tx.chain_id).map_err(Refusal::Down)?;
         let signature = self.signer.sign_hash_sync(&tx.signature_hash()).map_err(|e| {
             Refusal::Down(Failure::Internal(
                 anyhow::Error::new(e).context("signing a transaction"),

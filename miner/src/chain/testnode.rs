@@ -1,6 +1,9 @@
 //! A node for tests: answers JSON-RPC over HTTP as a closure says, one request a connection.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 use alloy_primitives::Address;
 use serde_json::{Value, json};
@@ -50,18 +53,28 @@ async fn serve(mut stream: TcpStream, answers: Arc<Mutex<impl Answers>>) {
     let _ = stream.write_all((head + &reply).as_bytes()).await;
 }
 
-/// Starts the node and connects to a hub on it; the answers must know `eth_chainId` and `eth_getCode`.
-pub(crate) async fn hub(chain_id: u64, at: Address, answers: impl Answers) -> Hub {
+/// Whether a node is up; one that is not closes every connection.
+pub(crate) type Switch = Arc<AtomicBool>;
+
+/// Starts a node; gives its URL.
+pub(crate) async fn start(answers: impl Answers, up: Switch) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answers = Arc::new(Mutex::new(answers));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream, Arc::clone(&answers)));
+            if up.load(Ordering::Relaxed) {
+                tokio::spawn(serve(stream, Arc::clone(&answers)));
+            }
         }
     });
+    url
+}
+
+/// Starts a node and connects to a hub on it; the answers must know `eth_chainId` and `eth_getCode`.
+pub(crate) async fn hub(chain_id: u64, at: Address, answers: impl Answers) -> Hub {
     let chain = Chain {
-        nodes: vec![url],
+        nodes: vec![start(answers, Arc::new(AtomicBool::new(true))).await],
         chain_id: Some(chain_id),
         hub: Some(at),
         registry: None,

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, U256};
 use clap::Args;
 
-use super::{KeyArgs, SamplingArgs};
+use super::{DeviceArgs, KeyArgs, SamplingArgs};
 
 /// Which chain and contracts.
 #[derive(Debug, Clone, Default, Args)]
@@ -89,12 +89,32 @@ pub struct UnserveArgs {
     pub key: KeyArgs,
 }
 
-/// `status` and `doctor`
+/// `status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Address of the neuron [default: of the keystore]
     #[arg(long)]
     pub address: Option<Address>,
+    /// Which chain.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Whose key (only its address is read).
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Address of the neuron [default: of the keystore]
+    #[arg(long)]
+    pub address: Option<Address>,
+    /// Where it is to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
     /// Which chain.
     #[command(flatten)]
     pub chain: ChainArgs,

@@ -26,11 +26,29 @@ pub enum ModelsCommand {
         #[arg(long)]
         threads: Option<usize>,
     },
-    /// List the models in the data directory
+    /// Fetch a model and import it: a known name, hf:OWNER/NAME, a URL, or a file
+    Pull(PullArgs),
+    /// List the models in the data directory: what holds them, and what the chain pays for them
     List {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Which chain.
+        #[command(flatten)]
+        chain: ChainArgs,
+    },
+    /// Check every byte of a model against its root
+    Verify {
+        /// Name or model root
+        name: String,
+    },
+    /// Remove a model from the data directory; asks first
+    Remove {
+        /// Its name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Register a model on the chain, so that jobs can name it; costs a bond
     Register(RegisterArgs),
@@ -42,6 +60,31 @@ pub enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `models pull`
+#[derive(Debug, Clone, Args)]
+pub struct PullArgs {
+    /// smollm2, minilm, hf:OWNER/NAME, hf:OWNER/NAME:FILE, a URL, or a file
+    pub what: String,
+    /// What its SHA-256 must be
+    #[arg(long, value_name = "HEX")]
+    pub sha256: Option<String>,
+    /// Numeric profile
+    #[arg(long, value_enum, default_value_t = Profile::A)]
+    pub profile: Profile,
+    /// Name of the model here [default: from the file's name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Replace a model of that name
+    #[arg(long)]
+    pub force: bool,
+    /// Keep what was downloaded
+    #[arg(long)]
+    pub keep: bool,
+    /// Threads of the import [default: all]
+    #[arg(long)]
+    pub threads: Option<usize>,
 }
 
 /// `models register`

@@ -19,25 +19,36 @@ pub struct AskPriceArgs {
     pub ask_out: Option<u64>,
 }
 
-/// `run`
-#[derive(Debug, Args)]
-pub struct RunArgs {
+/// What to serve, and how.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
     /// Models to serve, by name or root [default: every model in the data directory that the chain lists]
     #[arg(long, env = "BITAI_MODEL", value_delimiter = ',')]
     pub model: Vec<String>,
+    /// Stake up to this much first, in wei
+    #[arg(long, env = "BITAI_STAKE", value_name = "WEI")]
+    pub stake: Option<U256>,
+    /// Let this key's offers for other models stand: another machine serves them [default: they are withdrawn]
+    #[arg(long, env = "BITAI_KEEP_OFFERS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub keep_offers: Option<bool>,
+    /// Most blocks that a finished answer waits for others that are being computed, to be committed with them in one
+    /// transaction; 0 sends each at once [default: 1]
+    #[arg(long, env = "BITAI_BATCH_WAIT", value_name = "BLOCKS")]
+    pub batch_wait: Option<u64>,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Say what would be done and with what, ask the node, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What to serve, and how.
+    #[command(flatten)]
+    pub serve: ServeArgs,
     /// What to ask.
     #[command(flatten)]
     pub ask: AskPriceArgs,
-    /// Stake up to this much first, in wei
-    #[arg(long)]
-    pub stake: Option<U256>,
-    /// Let this key's offers for other models stand: another machine serves them [default: they are withdrawn]
-    #[arg(long, env = "BITAI_KEEP_OFFERS")]
-    pub keep_offers: bool,
-    /// Most blocks that a finished answer waits for others that are being computed, to be committed with them in one
-    /// transaction; 0 sends each at once
-    #[arg(long, env = "BITAI_BATCH_WAIT", value_name = "BLOCKS", default_value_t = 1)]
-    pub batch_wait: u64,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -39,10 +39,32 @@ pub enum WalletCommand {
         #[arg(long, env = "BITAI_PASSWORD_FILE", value_name = "FILE")]
         password_file: Option<PathBuf>,
     },
+    /// Write a key without its encryption; asks first
+    Export(ExportArgs),
     /// List the keys' names and addresses
     Show {
         /// As JSON
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `wallet export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Name of the key, or its keystore file
+    #[arg(default_value = "default")]
+    pub name: String,
+    /// Write it here, a new file that only its owner can read
+    #[arg(long, value_name = "FILE", required_unless_present = "stdout")]
+    pub out: Option<PathBuf>,
+    /// Print it instead
+    #[arg(long, conflicts_with = "out")]
+    pub stdout: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// File that holds the keystore's password [default: ask]
+    #[arg(long, env = "BITAI_PASSWORD_FILE", value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
 }

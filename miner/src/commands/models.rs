@@ -1,9 +1,11 @@
 //! `models ...`: what is done and printed, but for `register`, which needs the chain.
 
-use crate::{cli::ModelsCommand, datadir::DataDir, exit::Failure, models};
+mod list;
+
+use crate::{cli::ModelsCommand, config::Layers, datadir::DataDir, exit::Failure, fetch, models};
 
 /// Runs the command.
-pub(super) fn run(data: &DataDir, command: &ModelsCommand) -> Result<(), Failure> {
+pub(super) async fn run(data: &DataDir, layers: &Layers, command: &ModelsCommand) -> Result<(), Failure> {
     match command {
         ModelsCommand::Import {
             file,
@@ -15,38 +17,20 @@ pub(super) fn run(data: &DataDir, command: &ModelsCommand) -> Result<(), Failure
             let model = models::import(data, file, *profile, name.clone(), *force, *threads)?;
             print_model(&model);
         }
-        ModelsCommand::List { json } => {
-            let mut damaged = None;
-            let mut found = Vec::new();
-            for model in models::list(data)? {
-                match model {
-                    Ok(model) => found.push(model),
-                    Err(e) => {
-                        eprintln!("bitai-miner: {e}");
-                        damaged = Some(e);
-                    }
-                }
+        ModelsCommand::Pull(args) => print_model(&fetch::pull(data, layers, args).await?),
+        ModelsCommand::List { json, chain } => return list::run(data, layers, chain, *json).await,
+        ModelsCommand::Verify { name } => {
+            let (model, _pack) = models::open(data, Some(name))?;
+            println!("{} matches its root {:#x}", model.name, model.model_root);
+        }
+        ModelsCommand::Remove { name, yes } => {
+            // Unknown names first: nobody wants to confirm those.
+            models::file(data, name)?;
+            if !yes {
+                let what = "Answers that are not yet final cannot be defended without the model.";
+                super::confirm(name, what)?;
             }
-            if *json {
-                println!("{}", serde_json::json!(found));
-            } else if found.is_empty() {
-                println!(
-                    "no models in {}; import one: bitai-miner models import FILE",
-                    data.models().display()
-                );
-            } else {
-                for model in &found {
-                    println!(
-                        "{:<28} {}  {} layers  {} MiB  {:?}",
-                        model.name,
-                        crate::exit::short(&model.model_root),
-                        model.layers,
-                        model.bytes >> 20,
-                        model.profile
-                    );
-                }
-            }
-            return damaged.map_or(Ok(()), Err);
+            println!("removed      {}", models::remove(data, name)?.display());
         }
         // It needs the chain: `run` has seen to it.
         ModelsCommand::Register(_) => {}

@@ -307,7 +307,11 @@ pub async fn validate(
 /// Runs the command. Ends with code 14 where a wrong answer was found and could not be convicted.
 pub async fn run(data: &DataDir, layers: &Layers, args: &ValidateArgs) -> Result<(), Failure> {
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&args.key, &args.chain, true),
+        hub.node().chain_id(),
+    )?;
     let shelf = Arc::new(Shelf::new(data.clone(), layers.device(&args.device)));
     // One key, two roles: their transactions take turns.
     let sender = Sender::new(Arc::clone(hub.node()), signer);

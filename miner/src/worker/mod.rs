@@ -5,6 +5,8 @@
 
 mod batch;
 mod compute;
+mod dry;
+mod reprice;
 mod setup;
 mod submit;
 #[cfg(test)]
@@ -23,7 +25,7 @@ use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::{B256, U256};
 use bitai_contracts::{JobStatus, SlotState};
 use bitai_types::Job;
-use tokio::sync::{mpsc::UnboundedReceiver, oneshot};
+use tokio::sync::{mpsc::UnboundedReceiver, oneshot, watch::Receiver as Now};
 
 pub use compute::{Computed, Computer, Undone};
 use setup::Post;
@@ -32,7 +34,7 @@ pub use setup::{Settings, prepare};
 use crate::{
     chain::{Hub, Sender},
     cli::RunArgs,
-    config::Layers,
+    config::{Ask, Layers},
     datadir::DataDir,
     dispute::{Guard, Shelf},
     exit::Failure,
@@ -317,6 +319,19 @@ pub async fn work(
     ready: oneshot::Sender<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
+    work_at(data, hub, signer, settings, None, ready, stop).await
+}
+
+/// The same with prices that change while it runs.
+pub async fn work_at(
+    data: &DataDir,
+    hub: Hub,
+    signer: PrivateKeySigner,
+    settings: &Settings,
+    prices: Option<Now<Ask>>,
+    ready: oneshot::Sender<()>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Failure> {
     tokio::pin!(stop);
     // A second neuron on this journal ends here, before it spends anything.
     let post = Post::take(data, hub.clone(), signer.clone())?;
@@ -327,6 +342,7 @@ pub async fn work(
             neuron = post.prepare(settings) => neuron?,
             () = &mut stop => return Err(Failure::Interrupted),
         };
+        let _prices = prices.map(|prices| reprice::follow(&neuron, prices));
         // Nobody need wait for it.
         let _ = ready.send(());
         neuron.run(&mut stop).await
@@ -350,18 +366,40 @@ pub async fn work(
     }
 }
 
-/// Runs the command.
-pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), Failure> {
-    let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let signer = wallet::open(data, &layers.key(&args.key, &args.chain, false))?;
+/// Runs the command; the layers of `now` change while it runs.
+pub async fn run(
+    data: &DataDir,
+    layers: &Layers,
+    args: &RunArgs,
+    mut now: Now<Layers>,
+) -> Result<(), Failure> {
+    let serve = layers.serve(&args.serve);
     let settings = Settings {
-        models: args.model.clone(),
+        models: serve.models,
         ask: layers.ask(&args.ask),
-        stake: args.stake,
-        keep_offers: args.keep_offers,
-        batch_wait: args.batch_wait,
+        stake: serve.stake,
+        keep_offers: serve.keep_offers,
+        batch_wait: serve.batch_wait,
         device: layers.device(&args.device),
     };
+    if args.dry_run {
+        return dry::run(data, layers, args, &settings).await;
+    }
+    let hub = Hub::connect(&layers.chain(&args.chain)).await?;
+    let signer = wallet::open_on(
+        data,
+        &layers.key(&args.key, &args.chain, false),
+        hub.node().chain_id(),
+    )?;
+    let (tell, prices) = tokio::sync::watch::channel(settings.ask);
+    let asked = args.ask.clone();
+    tokio::spawn(async move {
+        while now.changed().await.is_ok() {
+            let ask = now.borrow_and_update().ask(&asked);
+            // A price that the command line or the environment gives stays: then nothing has changed.
+            tell.send_if_modified(|old| std::mem::replace(old, ask) != ask);
+        }
+    });
     let interrupted = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let flag = Arc::clone(&interrupted);
     let stop = async move {
@@ -370,7 +408,7 @@ pub async fn run(data: &DataDir, layers: &Layers, args: &RunArgs) -> Result<(), 
     };
     let who = signer.address();
     let (ready, _) = oneshot::channel();
-    let ended = work(data, hub.clone(), signer, &settings, ready, stop).await;
+    let ended = work_at(data, hub.clone(), signer, &settings, Some(prices), ready, stop).await;
     // However it ended: what is offered goes on being drawn.
     offers::remind(&hub, who).await;
     ended?;

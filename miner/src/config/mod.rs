@@ -1,67 +1,27 @@
 //! From what was typed to what is meant: flag, then environment (clap reads it), then config.toml, then what a
 //! devnet on the same data directory says of itself, then the default. Unknown keys are refused.
 
-use std::path::Path;
+mod file;
+mod reload;
+mod sections;
+mod settings;
+mod show;
 
 use alloy_primitives::{Address, U256};
 use bitai_types::chain::RPC_PORT;
-use serde::{Deserialize, Serialize};
+
+pub use file::{DevnetChain, File};
+pub use reload::{Following, follow};
+pub use sections::Overrides;
+pub use settings::{SETTINGS, Setting, Source, env, flag};
+pub use show::run;
 
 use crate::{
-    cli::{AskPriceArgs, ChainArgs, DeviceArgs, DeviceKind, KeyArgs},
+    cli::{AskPriceArgs, ChainArgs, Cli, DeviceArgs, DeviceKind, KeyArgs, ServeArgs},
     datadir::DataDir,
     exit::Failure,
     gpu,
 };
-
-/// The configuration file, every key optional.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct File {
-    /// Node URLs, tried in order.
-    #[serde(default)]
-    pub node: Vec<String>,
-    /// Chain id to insist on.
-    pub chain_id: Option<u64>,
-    /// WorkerHub.
-    pub hub: Option<Address>,
-    /// ModelRegistry.
-    pub registry: Option<Address>,
-    /// Key name or keystore file.
-    pub keystore: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<std::path::PathBuf>,
-    /// Processor.
-    pub device: Option<DeviceKind>,
-    /// Threads.
-    pub threads: Option<usize>,
-    /// `--gpu`.
-    pub gpu: Option<gpu::Choice>,
-    /// Wei asked for a job, as a decimal string.
-    pub ask_job: Option<U256>,
-    /// Wei asked for a prompt id.
-    pub ask_in: Option<u64>,
-    /// Wei asked for a token of the answer.
-    pub ask_out: Option<u64>,
-}
-
-/// What a devnet writes for the miners of its data directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DevnetChain {
-    /// Node URL.
-    pub node: String,
-    /// Chain id.
-    pub chain_id: u64,
-    /// WorkerHub.
-    pub hub: Address,
-    /// ModelRegistry.
-    pub registry: Address,
-    /// Keystore file of an account with coins.
-    pub keystore: String,
-    /// Its password file.
-    pub password_file: std::path::PathBuf,
-}
 
 /// Which chain is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,32 +69,86 @@ impl Default for Ask {
     }
 }
 
-/// The layers below the command line.
-#[derive(Debug, Default)]
-pub struct Layers {
-    file: File,
-    devnet: Option<DevnetChain>,
+/// How a neuron serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serve {
+    /// Models by name or root; none = all that the chain lists.
+    pub models: Vec<String>,
+    /// Stake up to this much first, in wei.
+    pub stake: Option<U256>,
+    /// Whether offers for other models stay.
+    pub keep_offers: bool,
+    /// Blocks that an answer waits for others.
+    pub batch_wait: u64,
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(Failure::disk(path, e)),
-    };
-    toml::from_str(&text).map(Some).map_err(|e| Failure::Config {
-        path: path.into(),
-        why: e.to_string().trim_end().to_owned(),
-    })
+/// Blocks that an answer waits for others, where nobody says.
+const BATCH_WAIT: u64 = 1;
+
+/// The layers below the command line.
+#[derive(Debug, Clone, Default)]
+pub struct Layers {
+    file: File,
+    /// The keys that are set, with what is laid over sections.
+    table: toml::Table,
+    devnet: Option<DevnetChain>,
+    over: Overrides,
 }
 
 impl Layers {
-    /// Reads the files of the data directory; a missing one is an empty one.
+    /// Reads the files of the data directory, a missing one being an empty one, and the environment's sections.
     pub fn read(data: &DataDir) -> Result<Self, Failure> {
+        Self::with(data, Overrides::of_process(&[]))
+    }
+
+    /// The same with the `--set` of a command line.
+    pub fn of(data: &DataDir, cli: &Cli) -> Result<Self, Failure> {
+        Self::with(data, Overrides::of_process(&cli.set))
+    }
+
+    fn with(data: &DataDir, over: Overrides) -> Result<Self, Failure> {
+        let (file, table) = file::config(data, &over)?;
         Ok(Self {
-            file: read::<File>(&data.config())?.unwrap_or_default(),
-            devnet: read::<DevnetChain>(&data.devnet())?,
+            file,
+            table,
+            devnet: file::devnet(data)?,
+            over,
         })
+    }
+
+    /// Reads the files again.
+    fn again(&self, data: &DataDir) -> Result<Self, Failure> {
+        Self::with(data, self.over.clone())
+    }
+
+    /// The file's keys and sections, with what is laid over the sections.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What to log: `cli`'s word, else the file's.
+    pub fn log(&self, cli: &Cli) -> Option<String> {
+        cli.log.clone().or_else(|| self.file.log.clone())
+    }
+
+    /// Whether to log as JSON lines.
+    pub fn log_json(&self, cli: &Cli) -> bool {
+        cli.log_json.or(self.file.log_json).unwrap_or(false)
+    }
+
+    /// How the neuron is to serve.
+    pub fn serve(&self, args: &ServeArgs) -> Serve {
+        let models = if args.model.is_empty() {
+            &self.file.model
+        } else {
+            &args.model
+        };
+        Serve {
+            models: models.clone(),
+            stake: args.stake.or(self.file.stake),
+            keep_offers: args.keep_offers.or(self.file.keep_offers).unwrap_or(false),
+            batch_wait: args.batch_wait.or(self.file.batch_wait).unwrap_or(BATCH_WAIT),
+        }
     }
 
     /// The devnet's file counts only for whoever named no node: its contracts live on no other chain.
@@ -278,10 +292,32 @@ mod tests {
     }
 
     #[test]
+    fn how_to_serve_is_put_together_from_its_layers() {
+        let l = layers(
+            "model = [\"a\", \"b\"]\nkeep_offers = true\nbatch_wait = 0\nstake = \"9\"",
+            None,
+        )
+        .unwrap();
+        let serve = l.serve(&ServeArgs::default());
+        assert_eq!(
+            (serve.models.len(), serve.keep_offers, serve.batch_wait),
+            (2, true, 0)
+        );
+        assert_eq!(serve.stake, Some(U256::from(9)));
+        let flags = ServeArgs {
+            model: vec!["c".into()],
+            keep_offers: Some(false),
+            ..Default::default()
+        };
+        let serve = l.serve(&flags);
+        assert_eq!((serve.models, serve.keep_offers), (vec!["c".to_owned()], false));
+    }
+
+    #[test]
     fn rejects_unknown_keys() {
         let Err(Failure::Config { why, .. }) = layers("nodes = []", None) else {
             panic!("taken")
         };
-        assert!(why.contains("nodes"), "{why}");
+        assert!(why.contains("did you mean `node`"), "{why}");
     }
 }
