@@ -164,7 +164,7 @@ contract WorkerHub is Batches {
         uint96 slashed = c.collateral;
         _unlock(neuron_, slashed, slashed);
         emit NeuronConvicted(jobId, neuron_, challenger, slashed);
-        _split(slashed, slashed, challenger);
+        _split(slashed, slashed, _payout(challenger));
     }
 
     // --- views ---------------------------------------------------------------------------------

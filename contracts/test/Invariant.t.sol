@@ -26,6 +26,8 @@ contract Handler is Base {
     uint256 public refunded;
     /// Wei that silence gave the payer beyond the silent neurons' shares.
     uint256 public overpaid;
+    /// What a neuron's own key held when it named a payout address: it never holds more.
+    mapping(address neuron => uint256) public most;
     /// Timeouts that slashed somebody, so that a run that reaches none shows.
     uint256 public silences;
 
@@ -71,8 +73,34 @@ contract Handler is Base {
         address who = _who(i);
         vm.prank(who);
         try hub.serve(MODEL, uint96(bound(ask, 0, 1 ether)), 0, 0, type(uint96).max) {} catch {}
+        if (closed) _setPayout(who, CLOSED);
+    }
+
+    /// Where a neuron's money goes once it names that.
+    function cold(address who) public pure returns (address) {
+        return address(uint160(who) + 0xC01D0000);
+    }
+
+    /// Names a payout address, moves it, or calls back the stake of the last neuron; the neuron's key tries all of it, too.
+    function payout(uint256 i, uint256 choice) external {
+        address who = _who(i);
+        address to = choice % 2 == 0 ? cold(who) : CLOSED;
+        _setPayout(who, to);
+        address present = hub.payee(who).payout;
+        vm.prank(choice % 3 == 0 ? who : present);
+        try hub.changePayout(who, to) {} catch {}
+        if (i % NEURONS != NEURONS - 1 || choice % 5 != 0) return;
+        vm.prank(present);
+        try hub.recall(who) {} catch {}
+        vm.prank(present);
+        try hub.withdrawFor(who) {} catch {}
+    }
+
+    function _setPayout(address who, address to) private {
         vm.prank(who);
-        hub.setPayout(closed ? CLOSED : address(0));
+        try hub.setPayout(to) {
+            most[who] = who.balance;
+        } catch {}
     }
 
     function unserve(uint256 i) external {
@@ -208,9 +236,17 @@ contract InvariantTest is Base {
         uint256 held = address(hub).balance + payer.balance + treasury.balance + address(0).balance
             + handler.CHALLENGER().balance + handler.CLOSED().balance;
         for (uint256 i = 0; i < handler.NEURONS(); ++i) {
-            held += _neuron(i).balance;
+            held += _neuron(i).balance + handler.cold(_neuron(i)).balance;
         }
         assertEq(held, handler.minted(), "no coin appears or vanishes");
+    }
+
+    function invariant_MoneyLeavesForThePayoutAddressAlone() public view {
+        for (uint256 i = 0; i < handler.NEURONS(); ++i) {
+            address who = _neuron(i);
+            if (hub.payee(who).payout == address(0)) continue;
+            assertTrue(who.balance <= handler.most(who), "the neuron's own key got something");
+        }
     }
 
     function invariant_SilenceGivesThePayerNoMoreThanTheShares() public view {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IPayouts} from "../src/interfaces/IPayouts.sol";
 import {IWorkerHub, JobSpec, JobStatus, Params, Slot} from "../src/interfaces/IWorkerHub.sol";
 import {IModelRegistry} from "../src/interfaces/IModelRegistry.sol";
 import {Beacon} from "../src/libraries/Beacon.sol";
@@ -128,7 +129,7 @@ contract JobErrorsTest is Base {
     function test_RefusesAFeeBeyond96Bits() public {
         vm.deal(payer, 2 ** 96);
         JobSpec memory s = _spec();
-        vm.expectRevert(abi.encodeWithSelector(IWorkerHub.AmountTooLarge.selector, 2 ** 96));
+        vm.expectRevert(abi.encodeWithSelector(IPayouts.AmountTooLarge.selector, 2 ** 96));
         vm.prank(payer);
         hub.infer{value: 2 ** 96}(s, 1, 0);
     }

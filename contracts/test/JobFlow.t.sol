@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IPayouts} from "../src/interfaces/IPayouts.sol";
 import {IWorkerHub, Job, JobSpec, JobStatus, Slot, SlotState} from "../src/interfaces/IWorkerHub.sol";
 import {Beacon} from "../src/libraries/Beacon.sol";
 import {Base} from "./Base.sol";
@@ -287,13 +288,13 @@ contract JobFlowTest is Base {
         assertEq(hub.credits(address(h)), 0.95 ether, "credit");
         _conserved();
         // It still refuses.
-        vm.expectRevert(abi.encodeWithSelector(IWorkerHub.TransferRefused.selector, address(h), 0.95 ether));
+        vm.expectRevert(abi.encodeWithSelector(IPayouts.TransferRefused.selector, address(h), 0.95 ether));
         h.claim();
         // Now it takes the coins and tries to take them twice.
         h.attackWith(abi.encodeCall(IWorkerHub.claim, ()));
         h.claim();
         assertEq(address(h).balance, 0.95 ether, "once");
-        assertEq(h.refusedWith(), IWorkerHub.Reentered.selector, "the guard");
+        assertEq(h.refusedWith(), IPayouts.Reentered.selector, "the guard");
         assertEq(hub.credits(address(h)), 0, "no credit left");
         _conserved();
         vm.expectRevert(abi.encodeWithSelector(IWorkerHub.NothingToClaim.selector, address(h)));
@@ -309,7 +310,7 @@ contract JobFlowTest is Base {
         hub.timeout(id);
         // Reentry failed, so the refund was taken once.
         assertEq(address(h).balance, 1 ether, "refund");
-        assertEq(h.refusedWith(), IWorkerHub.Reentered.selector, "the guard");
+        assertEq(h.refusedWith(), IPayouts.Reentered.selector, "the guard");
         _conserved();
     }
 

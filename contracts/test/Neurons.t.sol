@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IPayouts} from "../src/interfaces/IPayouts.sol";
 import {IWorkerHub, Job, Neuron, Offer, Params, Slot} from "../src/interfaces/IWorkerHub.sol";
 import {IModelRegistry} from "../src/interfaces/IModelRegistry.sol";
 import {Base} from "./Base.sol";
@@ -38,7 +39,7 @@ contract NeuronsTest is Base {
 
     function test_RefusesAStakeBeyond96Bits() public {
         vm.deal(n, 2 ** 96);
-        vm.expectRevert(abi.encodeWithSelector(IWorkerHub.AmountTooLarge.selector, 2 ** 96));
+        vm.expectRevert(abi.encodeWithSelector(IPayouts.AmountTooLarge.selector, 2 ** 96));
         vm.prank(n);
         hub.stake{value: 2 ** 96}();
     }

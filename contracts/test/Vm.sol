@@ -53,6 +53,8 @@ interface Vm {
     function revertToState(uint256 id) external returns (bool done);
     function getNonce(address who) external view returns (uint64);
     function computeCreateAddress(address who, uint256 nonce) external pure returns (address);
+    function addr(uint256 key) external pure returns (address);
+    function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
     function toString(uint256 value) external pure returns (string memory);
 }
 

@@ -97,7 +97,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Models(command) => models::run(&data, &layers, command).await,
         Command::Infer(args) => infer::run(&data, &layers, args),
         Command::Verify(args) => verify::run(&data, &layers, args).await,
-        Command::Wallet(command) => wallet::run(&data, command),
+        Command::Wallet(command) => wallet::run(&data, &layers, command).await,
         Command::Run(args) => {
             let following = follow(&data, &layers);
             let _logs = follow_log(cli, command, &following);

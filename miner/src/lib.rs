@@ -27,6 +27,8 @@ pub mod manual;
 pub mod logs;
 pub mod models;
 pub mod offers;
+pub mod payout;
+pub mod onboard;
 pub mod progress;
 pub mod published;
 pub mod receipt;

@@ -4,13 +4,14 @@
 mod abi;
 pub mod deploy;
 pub mod job;
+pub mod payout;
 pub mod revert;
 
 pub use abi::attestations::Attestations;
 pub use abi::attestations::Attestations::Settings as AttestationSettings;
 pub use abi::book::ProgramBook;
 pub use abi::hub::WorkerHub;
-pub use abi::hub::WorkerHub::{Job, JobSpec, Neuron, Offer, Params, Slot};
+pub use abi::hub::WorkerHub::{Job, JobSpec, Neuron, Offer, Params, Payee, Slot};
 pub use abi::registry::ModelRegistry;
 pub use abi::registry::ModelRegistry::Model;
 pub use abi::verifier::PocVerifier;
@@ -20,4 +21,5 @@ pub use deploy::{
     verifier_init_code,
 };
 pub use job::{JobStatus, ModelKey, SlotState, job_from_spec, spec_from_job};
+pub use payout::{ChangePayout, change_digest};
 pub use revert::explain_revert;

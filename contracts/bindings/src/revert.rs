@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use alloy_primitives::{Address, B256, U256, keccak256};
 
 /// Every file that declares errors of the contracts.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     include_str!("../../src/interfaces/IWorkerHub.sol"),
+    include_str!("../../src/interfaces/IPayouts.sol"),
     include_str!("../../src/interfaces/IAttestations.sol"),
     include_str!("../../src/libraries/AttestTree.sol"),
     include_str!("../../src/interfaces/IModelRegistry.sol"),
@@ -167,7 +168,7 @@ fn panic_text(args: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ModelRegistry, PocVerifier, ProgramBook, WorkerHub};
+    use crate::{Attestations, ModelRegistry, PocVerifier, ProgramBook, WorkerHub};
     use alloy_sol_types::{SolError, SolInterface};
     use proptest::prelude::*;
 
@@ -178,7 +179,13 @@ mod tests {
         let verifier = PocVerifier::PocVerifierErrors::selectors();
         let book = ProgramBook::ProgramBookErrors::selectors();
         let mut n = 0;
-        for selector in hub.chain(registry).chain(verifier).chain(book) {
+        let attestations = Attestations::AttestationsErrors::selectors();
+        for selector in hub
+            .chain(registry)
+            .chain(verifier)
+            .chain(book)
+            .chain(attestations)
+        {
             let error = TABLE.get(&selector).unwrap_or_else(|| panic!("{selector:02x?}"));
             assert!(!error.when.is_empty(), "{}", error.name);
             n += 1;

@@ -4,13 +4,12 @@ pragma solidity ^0.8.37;
 
 import {IWorkerHub, Params} from "../interfaces/IWorkerHub.sol";
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
+import {Payouts} from "./Payouts.sol";
 
 /// Totals, guarded transfers, parameters. The sum of the three totals is the balance, always.
-abstract contract Ledger is IWorkerHub {
+abstract contract Ledger is IWorkerHub, Payouts {
     /// Gas a receiver gets: enough for a wallet contract to log, too little to hold a job hostage.
     uint256 public constant TRANSFER_GAS = 50_000;
-    /// One, in basis points.
-    uint256 internal constant BPS = 10_000;
 
     /// Models that jobs may name.
     IModelRegistry public immutable REGISTRY;
@@ -33,8 +32,6 @@ abstract contract Ledger is IWorkerHub {
     uint256 internal _credit;
     /// @inheritdoc IWorkerHub
     mapping(address to => uint256) public credits;
-
-    bool private transient _entered;
 
     constructor(IModelRegistry registry, Params memory p) {
         require(address(registry).code.length != 0, BadParam("registry"));
@@ -69,14 +66,6 @@ abstract contract Ledger is IWorkerHub {
         VERIFIER = p.verifier;
     }
 
-    /// Refuses to be entered again while a transfer is under way.
-    modifier guarded() {
-        require(!_entered, Reentered());
-        _entered = true;
-        _;
-        _entered = false;
-    }
-
     /// @inheritdoc IWorkerHub
     function claim() external guarded {
         uint256 amount = credits[msg.sender];
@@ -84,7 +73,7 @@ abstract contract Ledger is IWorkerHub {
         credits[msg.sender] = 0;
         _credit -= amount;
         emit Claimed(msg.sender, amount);
-        _sendOrRevert(msg.sender, amount);
+        _sendOrRevert(_payout(msg.sender), amount);
     }
 
     /// @inheritdoc IWorkerHub
@@ -125,19 +114,6 @@ abstract contract Ledger is IWorkerHub {
         emit Credited(to, amount);
     }
 
-    /// Sends to the zero address, whose key nobody has.
-    function _burn(uint256 amount) internal {
-        if (amount == 0) return;
-        emit Burned(amount);
-        _pay(address(0), amount);
-    }
-
-    /// Sends all gas along; for money that the receiver asked for itself.
-    function _sendOrRevert(address to, uint256 amount) internal {
-        (bool ok,) = to.call{value: amount}("");
-        require(ok, TransferRefused(to, amount));
-    }
-
     /// Burns at least half of a slash and gives the rest, at most `most`, to who was wronged or found it: a
     /// puppet beneficiary never gets its own money back.
     function _split(uint256 slashed, uint256 most, address beneficiary) internal {
@@ -150,13 +126,5 @@ abstract contract Ledger is IWorkerHub {
     /// What is left of a share after the protocol's part.
     function _net(uint256 share) internal view returns (uint256) {
         return share - share * PROTOCOL_FEE_BPS / BPS;
-    }
-
-    /// `amount` as 96 bits.
-    function _u96(uint256 amount) internal pure returns (uint96) {
-        require(amount <= type(uint96).max, AmountTooLarge(amount));
-        // Checked in the line above.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        return uint96(amount);
     }
 }

@@ -8,6 +8,7 @@ import {IPocVerifier} from "../interfaces/IPocVerifier.sol";
 import {Model as Program} from "../interfaces/IProgramBook.sol";
 import {Beacon} from "../libraries/Beacon.sol";
 import {Ledger} from "./Ledger.sol";
+import {Payouts} from "./Payouts.sol";
 
 /// Accounts of neurons, lists of offers by model, and the draw over such a list.
 abstract contract Neurons is Ledger {
@@ -35,6 +36,7 @@ abstract contract Neurons is Ledger {
     /// @inheritdoc IWorkerHub
     function stake() external payable guarded {
         require(msg.value != 0, ZeroAmount());
+        _requireActive(msg.sender);
         Neuron storage n = _neurons[msg.sender];
         n.stake = _u96(uint256(n.stake) + msg.value);
         // A beacon already known must not tell anyone whom to fund.
@@ -46,31 +48,16 @@ abstract contract Neurons is Ledger {
     /// @inheritdoc IWorkerHub
     function requestUnstake(uint256 amount) external guarded {
         require(amount != 0, ZeroAmount());
+        _requireActive(msg.sender);
         Neuron storage n = _neurons[msg.sender];
         uint256 free = n.stake - n.locked;
         require(amount <= free, StakeLocked(amount, free));
-        n.stake -= _u96(amount);
-        n.unstaking += _u96(amount);
-        n.unstakeAt = uint64(block.number) + UNSTAKE_DELAY;
-        emit UnstakeRequested(msg.sender, amount, n.unstakeAt);
+        _leave(msg.sender, n, _u96(amount));
     }
 
     /// @inheritdoc IWorkerHub
     function withdraw() external guarded {
-        Neuron storage n = _neurons[msg.sender];
-        uint256 amount = n.unstaking;
-        require(amount != 0, NothingUnstaking(msg.sender));
-        require(block.number >= n.unstakeAt, UnstakeNotDue(block.number, n.unstakeAt));
-        n.unstaking = 0;
-        _stakes -= amount;
-        emit Withdrawn(msg.sender, amount);
-        _sendOrRevert(msg.sender, amount);
-    }
-
-    /// @inheritdoc IWorkerHub
-    function setPayout(address payout) external guarded {
-        _neurons[msg.sender].payout = payout;
-        emit PayoutSet(msg.sender, payout);
+        _withdraw(msg.sender);
     }
 
     /// @inheritdoc IWorkerHub
@@ -81,6 +68,7 @@ abstract contract Neurons is Ledger {
         uint64 askPerOutput,
         uint96 collateralMax
     ) external guarded {
+        _requireActive(msg.sender);
         require(REGISTRY.active(modelId), ModelInactive(modelId));
         _requireProgram(modelId);
         uint96 staked = _neurons[msg.sender].stake;
@@ -228,10 +216,33 @@ abstract contract Neurons is Ledger {
         _stakes -= slashed;
     }
 
-    /// Where the neuron's pay goes.
-    function _payout(address who) internal view returns (address) {
-        address payout = _neurons[who].payout;
-        return payout == address(0) ? who : payout;
+    /// @inheritdoc Payouts
+    function _callBack(address who) internal override returns (uint256 amount) {
+        Neuron storage n = _neurons[who];
+        // Later than any draw: what is freed from here on draws it no more.
+        n.since = type(uint64).max;
+        amount = n.stake - n.locked;
+        if (amount != 0) _leave(who, n, _u96(amount));
+    }
+
+    /// @inheritdoc Payouts
+    function _withdraw(address who) internal override {
+        Neuron storage n = _neurons[who];
+        uint256 amount = n.unstaking;
+        require(amount != 0, NothingUnstaking(who));
+        require(block.number >= n.unstakeAt, UnstakeNotDue(block.number, n.unstakeAt));
+        n.unstaking = 0;
+        _stakes -= amount;
+        emit Withdrawn(who, amount);
+        _sendOrRevert(_payout(who), amount);
+    }
+
+    /// Starts the delay for free stake, and restarts it for what was leaving.
+    function _leave(address who, Neuron storage n, uint96 amount) private {
+        n.stake -= amount;
+        n.unstaking += amount;
+        n.unstakeAt = uint64(block.number) + UNSTAKE_DELAY;
+        emit UnstakeRequested(who, amount, n.unstakeAt);
     }
 
     /// Refuses offers of a model whose jobs nobody could dispute; without an offer it has no paid job. A hub that names no

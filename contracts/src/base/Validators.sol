@@ -10,6 +10,7 @@ import {IWorkerHub, Job, Params} from "../interfaces/IWorkerHub.sol";
 import {AttestTree} from "../libraries/AttestTree.sol";
 import {Beacon} from "../libraries/Beacon.sol";
 import {History, Point} from "../libraries/History.sol";
+import {Payouts} from "./Payouts.sol";
 
 /// What a draw was about.
 struct Seat {
@@ -20,7 +21,7 @@ struct Seat {
 }
 
 /// Stake by epoch, the draw, slashing and what is due to whom. What of the balance is nobody's is the reserve.
-abstract contract Validators is IAttestations {
+abstract contract Validators is IAttestations, Payouts {
     using History for Point[];
 
     /// Most models of a validator: a change of stake writes two words for each, and a short call must be able to pay for it.
@@ -29,8 +30,6 @@ abstract contract Validators is IAttestations {
     uint64 public constant WEIGHT_DELAY = 2;
     /// Heights in which whoever won by a clock can call the timeout before stake or pay leave.
     uint64 public constant TIMEOUT_HEIGHTS = 6;
-    /// One, in basis points.
-    uint256 internal constant BPS = 10_000;
     bytes16 private constant DRAW_TAG = "bitai/draw/v0";
 
     /// The hub whose jobs are attested.
@@ -121,6 +120,7 @@ abstract contract Validators is IAttestations {
     /// @inheritdoc IAttestations
     function stake() external payable {
         require(msg.value != 0, ZeroAmount());
+        _requireActive(msg.sender);
         Validator storage v = _validators[msg.sender];
         v.stake = _u96(uint256(v.stake) + msg.value);
         _stakes += msg.value;
@@ -131,39 +131,20 @@ abstract contract Validators is IAttestations {
     /// @inheritdoc IAttestations
     function requestUnstake(uint96 amount) external {
         require(amount != 0, ZeroAmount());
-        Validator storage v = _validators[msg.sender];
-        require(amount <= v.stake, MoreThanStaked(amount, v.stake));
-        v.stake -= amount;
-        v.leaving += amount;
-        v.leaveAt = uint64(block.number) + UNSTAKE_DELAY;
-        emit UnstakeRequested(msg.sender, amount, v.leaveAt);
-        _reweigh(msg.sender);
+        _requireActive(msg.sender);
+        uint96 staked = _validators[msg.sender].stake;
+        require(amount <= staked, MoreThanStaked(amount, staked));
+        _leave(msg.sender, amount);
     }
 
     /// @inheritdoc IAttestations
-    function withdraw() external {
-        Validator storage v = _validators[msg.sender];
-        uint256 amount = due[msg.sender];
-        due[msg.sender] = 0;
-        _dues -= amount;
-        bool held = v.asks != 0 || block.number <= v.boundUntil;
-        if (v.leaving != 0 && block.number >= v.leaveAt) {
-            // What else is due does not wait for it.
-            require(amount != 0 || !held, StakeBound(v.asks, v.boundUntil));
-            if (!held) {
-                amount += v.leaving;
-                _stakes -= v.leaving;
-                v.leaving = 0;
-            }
-        }
-        require(amount != 0, NothingDue(msg.sender));
-        emit Withdrawn(msg.sender, amount);
-        (bool ok,) = msg.sender.call{value: amount}("");
-        require(ok, TransferRefused(msg.sender, amount));
+    function withdraw() external guarded {
+        _withdraw(msg.sender);
     }
 
     /// @inheritdoc IAttestations
     function enlist(bytes32 modelId) external {
+        _requireActive(msg.sender);
         Registered memory m = REGISTRY.model(modelId);
         Model memory p = BOOK.model(m.modelRoot);
         bool good = m.words == 0 && p.sites != address(0) && p.vocab == m.vocab && p.context >= m.context
@@ -353,20 +334,41 @@ abstract contract Validators is IAttestations {
         _dues += amount;
     }
 
-    /// Sends to the zero address, whose key nobody has.
-    function _burn(uint256 amount) private {
-        if (amount == 0) return;
-        emit Burned(amount);
-        (bool ok,) = address(0).call{value: amount}("");
-        require(ok, TransferRefused(address(0), amount));
+    /// @inheritdoc Payouts
+    function _callBack(address validator) internal override returns (uint256 amount) {
+        amount = _validators[validator].stake;
+        if (amount != 0) _leave(validator, _u96(amount));
     }
 
-    /// `amount` as 96 bits.
-    function _u96(uint256 amount) internal pure returns (uint96) {
-        require(amount <= type(uint96).max, AmountTooLarge(amount));
-        // Checked in the line above.
-        // forge-lint: disable-next-line(unsafe-typecast)
-        return uint96(amount);
+    /// @inheritdoc Payouts
+    function _withdraw(address who) internal override {
+        Validator storage v = _validators[who];
+        uint256 amount = due[who];
+        due[who] = 0;
+        _dues -= amount;
+        bool held = v.asks != 0 || block.number <= v.boundUntil;
+        if (v.leaving != 0 && block.number >= v.leaveAt) {
+            // What else is due does not wait for it.
+            require(amount != 0 || !held, StakeBound(v.asks, v.boundUntil));
+            if (!held) {
+                amount += v.leaving;
+                _stakes -= v.leaving;
+                v.leaving = 0;
+            }
+        }
+        require(amount != 0, NothingDue(who));
+        emit Withdrawn(who, amount);
+        _sendOrRevert(_payout(who), amount);
+    }
+
+    /// Starts the delay for stake, and restarts it for what was leaving.
+    function _leave(address who, uint96 amount) private {
+        Validator storage v = _validators[who];
+        v.stake -= amount;
+        v.leaving += amount;
+        v.leaveAt = uint64(block.number) + UNSTAKE_DELAY;
+        emit UnstakeRequested(who, amount, v.leaveAt);
+        _reweigh(who);
     }
 
     /// What a validator weighs: nothing below the least stake.

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IPayouts} from "./IPayouts.sol";
 import {Job, Slot} from "./IWorkerHub.sol";
 
 /// What a deployment fixes for ever. Windows count in heights.
@@ -95,7 +96,7 @@ struct Ask {
 }
 
 /// Stake, draw, attestations, asks and pay of validators; towards a verifier of its own it is a hub whose neurons are validators.
-interface IAttestations {
+interface IAttestations is IPayouts {
     /// A validator added stake.
     event Staked(address indexed validator, uint256 amount, uint256 stake);
     /// Stake is on its way out.
@@ -122,21 +123,15 @@ interface IAttestations {
     );
     /// A validator was paid for a job.
     event Rewarded(uint256 indexed jobId, address indexed validator, uint256 amount);
-    /// Wei were destroyed.
-    event Burned(uint256 amount);
 
     /// Thrown when a setting makes no sense.
     error BadSetting(string field);
     /// Thrown when an amount of zero is moved.
     error ZeroAmount();
-    /// Thrown when an amount has more than 96 bits.
-    error AmountTooLarge(uint256 amount);
     /// Thrown when more stake is asked for than there is.
     error MoreThanStaked(uint256 asked, uint256 stake);
     /// Thrown when nothing is there to withdraw, or not yet.
     error NothingDue(address who);
-    /// Thrown when a transfer is refused.
-    error TransferRefused(address to, uint256 amount);
     /// Thrown when a model cannot be validated: unknown, an encoder, or without a program in the book.
     error NotDisputable(bytes32 modelId);
     /// Thrown when a validator has more models than a change of stake can update.
@@ -208,7 +203,8 @@ interface IAttestations {
     /// Ends that, from the same time on.
     function delist(bytes32 modelId) external;
 
-    /// Sends the caller all that is due: stake that has left, slashes it found, bonds and rewards.
+    /// Sends all that is due to the caller, to its payout address where it has one: stake that has left, slashes it found, bonds
+    /// and rewards.
     function withdraw() external;
 
     /// Attests an epoch's jobs.

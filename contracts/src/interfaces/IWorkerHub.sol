@@ -2,6 +2,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 pragma solidity ^0.8.37;
 
+import {IPayouts} from "./IPayouts.sol";
+
 /// Numbers fixed when the hub is deployed. Windows are counted in heights.
 struct Params {
     /// Heights that drawn neurons have to commit.
@@ -165,8 +167,6 @@ struct Neuron {
     uint96 unstaking;
     /// Height from which they can be withdrawn.
     uint64 unstakeAt;
-    /// Where pay goes; zero means the neuron itself.
-    address payout;
 }
 
 /// A neuron's offer to serve a model.
@@ -186,15 +186,13 @@ struct Offer {
 }
 
 /// The life of a job: infer -> (2 heights) assign -> commit -> reveal -> finalise. Silence is slashed and redrawn, then refunded.
-interface IWorkerHub {
+interface IWorkerHub is IPayouts {
     /// Stake was added.
     event Staked(address indexed neuron, uint256 amount, uint256 stake);
     /// Stake was asked back.
     event UnstakeRequested(address indexed neuron, uint256 amount, uint64 freeAt);
     /// Stake left.
     event Withdrawn(address indexed neuron, uint256 amount);
-    /// Pay goes to another address from here on.
-    event PayoutSet(address indexed neuron, address payout);
     /// A neuron serves a model at this price.
     event Served(
         bytes32 indexed modelId,
@@ -256,15 +254,9 @@ interface IWorkerHub {
     event Credited(address indexed to, uint256 amount);
     /// A credit was claimed.
     event Claimed(address indexed to, uint256 amount);
-    /// Coins were burned.
-    event Burned(uint256 amount);
 
     /// Thrown when a window, rate or minimum given to the constructor makes no sense; `field` names it.
     error BadParam(string field);
-    /// Thrown when a function is entered again from a transfer that it makes.
-    error Reentered();
-    /// Thrown when an amount does not fit 96 bits.
-    error AmountTooLarge(uint256 amount);
     /// Thrown when nothing is sent or asked where something must be.
     error ZeroAmount();
     /// Thrown when more stake is asked back than open jobs leave free.
@@ -285,8 +277,6 @@ interface IWorkerHub {
     error StakeSuffices(address neuron, uint256 stake);
     /// Thrown when there is no credit to claim.
     error NothingToClaim(address to);
-    /// Thrown when the receiver refuses coins that it asked for.
-    error TransferRefused(address to, uint256 amount);
     /// Thrown when a model that generates is offered and nobody could dispute its jobs: its program is not in the verifier's
     /// book, has another vocabulary or less context than was registered, or follows another spec than the verifier.
     error NoProgram(bytes32 modelId, bytes32 modelRoot);
@@ -369,10 +359,8 @@ interface IWorkerHub {
     function stake() external payable;
     /// Starts the delay for `amount` wei of free stake; asking again restarts it for all of it.
     function requestUnstake(uint256 amount) external;
-    /// Sends the stake whose delay has passed.
+    /// Sends the stake whose delay has passed, to the caller's payout address where it has one.
     function withdraw() external;
-    /// Sets where pay goes; zero means the neuron itself.
-    function setPayout(address payout) external;
     /// Serves a model for `askBase + askPerInput * prompt ids + askPerOutput * outputs` wei a job, locking at most
     /// `collateralMax` wei for one; outputs are max_new, or the words of an embedding. Calling again changes the offer.
     function serve(
@@ -386,7 +374,7 @@ interface IWorkerHub {
     function unserve(bytes32 modelId) external;
     /// Removes a neuron whose stake fell below the minimum from a model's list. Anyone.
     function evict(bytes32 modelId, address neuron_) external;
-    /// Sends the caller what it was owed when a transfer to it failed.
+    /// Sends what the caller was owed when a transfer to it failed, to its payout address where it has one.
     function claim() external;
 
     // --- jobs ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 pub mod attestations;
 pub mod hub;
 pub mod node;
+pub mod payouts;
 pub mod registry;
 pub mod send;
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub struct RunArgs {
     /// Say what would be done and with what, ask the node, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// On a devnet of this data directory: make a key where there is none, take coins from the devnet's account, and stake
+    #[arg(long, conflicts_with = "dry_run")]
+    pub devnet: bool,
     /// What to serve, and how.
     #[command(flatten)]
     pub serve: ServeArgs,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::PayoutArgs;
+
 /// Whose key.
 #[derive(Debug, Clone, Default, Args)]
 pub struct KeyArgs {
@@ -47,6 +49,8 @@ pub enum WalletCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show or set the address that this key's money goes to, which the key itself cannot change afterwards
+    Payout(Box<PayoutArgs>),
 }
 
 /// `wallet export`

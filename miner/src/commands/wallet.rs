@@ -6,14 +6,16 @@ use alloy::signers::local::PrivateKeySigner;
 
 use crate::{
     cli::{ExportArgs, WalletCommand},
+    config::Layers,
     datadir::{DataDir, write_atomic},
     exit::Failure,
-    published, wallet,
+    payout, published, wallet,
 };
 
 /// Runs the command.
-pub(super) fn run(data: &DataDir, command: &WalletCommand) -> Result<(), Failure> {
+pub(super) async fn run(data: &DataDir, layers: &Layers, command: &WalletCommand) -> Result<(), Failure> {
     match command {
+        WalletCommand::Payout(args) => payout::run(data, layers, args).await,
         WalletCommand::New { name, password_file } => {
             let signer = PrivateKeySigner::random_with(&mut rand::rngs::OsRng);
             store(data, name, &signer, password_file.as_deref())

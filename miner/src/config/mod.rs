@@ -152,7 +152,7 @@ impl Layers {
     }
 
     /// The devnet's file counts only for whoever named no node: its contracts live on no other chain.
-    fn devnet_for(&self, args: &ChainArgs) -> Option<&DevnetChain> {
+    pub(crate) fn devnet_for(&self, args: &ChainArgs) -> Option<&DevnetChain> {
         if args.node.is_empty() && self.file.node.is_empty() {
             self.devnet.as_ref()
         } else {

@@ -374,7 +374,7 @@ pub async fn run(
     mut now: Now<Layers>,
 ) -> Result<(), Failure> {
     let serve = layers.serve(&args.serve);
-    let settings = Settings {
+    let mut settings = Settings {
         models: serve.models,
         ask: layers.ask(&args.ask),
         stake: serve.stake,
@@ -386,11 +386,14 @@ pub async fn run(
         return dry::run(data, layers, args, &settings).await;
     }
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
-    let signer = wallet::open_on(
-        data,
-        &layers.key(&args.key, &args.chain, false),
-        hub.node().chain_id(),
-    )?;
+    let key = layers.key(&args.key, &args.chain, false);
+    let signer = if args.devnet {
+        let ready = onboard::prepare(data, &hub, layers.devnet_for(&args.chain), &key, settings.stake).await?;
+        settings.stake = Some(ready.stake);
+        ready.signer
+    } else {
+        wallet::open_on(data, &key, hub.node().chain_id())?
+    };
     let (tell, prices) = tokio::sync::watch::channel(settings.ask);
     let asked = args.ask.clone();
     tokio::spawn(async move {
