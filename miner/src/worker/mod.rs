@@ -39,7 +39,7 @@ use crate::{
     dispute::{Guard, Shelf},
     exit::Failure,
     journal::{Answer, Closed, Journal},
-    offers,
+    offers, onboard,
     receipt::Receipt,
     wallet,
 };
