@@ -68,6 +68,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_account_is_one_that_the_miner_refuses_elsewhere() {
+        assert!(
+            all()
+                .iter()
+                .all(|a| bitai_miner::published::is_published(a.address()))
+        );
+    }
+
+    #[test]
     fn accounts_differ_and_coins_print_exactly() {
         let mut addresses: Vec<_> = all().iter().map(Account::address).collect();
         addresses.sort();

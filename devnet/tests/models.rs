@@ -91,7 +91,9 @@ async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
     let encoder = ids[1].to_string();
     let (code, out, _) = bob(dir.path(), &["doctor"]);
     assert!(
-        out.contains(&format!("FAIL  offers: offered without a pack here: {encoder}")),
+        out.contains(&format!(
+            "FAULT   offers    offered without a pack here: {encoder}"
+        )),
         "{out}"
     );
     assert_eq!(code, Some(18), "{out}");

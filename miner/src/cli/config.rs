@@ -9,6 +9,9 @@ use super::{AskPriceArgs, ChainArgs, DeviceArgs, KeyArgs, ServeArgs};
 /// `config`
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
+    /// Where it all comes from; first, because each of the others takes its arguments out of what was typed.
+    #[command(flatten)]
+    pub typed: Typed,
     /// Read everything, say what is wrong with it, and print nothing else
     #[arg(long)]
     pub check: bool,
@@ -30,9 +33,6 @@ pub struct ConfigArgs {
     /// What to serve.
     #[command(flatten)]
     pub serve: ServeArgs,
-    /// Where it all comes from.
-    #[command(flatten)]
-    pub typed: Typed,
 }
 
 /// Which arguments were given, and whether on the command line or by the environment; adds none itself.

@@ -140,7 +140,11 @@ pub(super) fn unknown_key(message: &str) -> Option<String> {
 
 /// The known name that is most like `name`, if one is.
 pub(super) fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let alike = |k: &str| (1000.0 * strsim::normalized_damerau_levenshtein(&name.to_lowercase(), k)) as u32;
+    let name = name.to_lowercase();
+    let alike = |k: &str| match k.starts_with(&name) || name.starts_with(k) {
+        true => 900,
+        false => (1000.0 * strsim::normalized_damerau_levenshtein(&name, k)) as u32,
+    };
     known
         .iter()
         .map(|k| (alike(k), *k))

@@ -223,10 +223,11 @@ impl Http {
                 Err(Broken::Again(why)) => {
                     tries = if part.len() > before { 1 } else { tries + 1 };
                     if tries >= TRIES {
-                        let here = part.len();
-                        let why =
-                            format!("{why}; {here} bytes are here: the same command goes on from there");
-                        break Err(failed(url, why));
+                        let on = match part.len() {
+                            0 => String::new(),
+                            here => format!("; {here} bytes are here: the same command goes on from there"),
+                        };
+                        break Err(failed(url, format!("{why}{on}")));
                     }
                     tracing::warn!("{}: {why}; trying again", shown(url));
                     tokio::time::sleep(self.pause).await;

@@ -211,7 +211,7 @@ pub(super) mod tests {
     use super::*;
 
     /// An archive of members as (name, bytes), each deflated where `deflate` says so.
-    pub(super) fn archive(members: &[(&str, &[u8])], deflate: bool) -> Vec<u8> {
+    pub(in crate::fetch) fn archive(members: &[(&str, &[u8])], deflate: bool) -> Vec<u8> {
         let (mut out, mut list) = (Vec::new(), Vec::new());
         for (name, bytes) in members {
             let packed = if deflate {
