@@ -27,7 +27,7 @@ pub use infer::{InferArgs, SamplingArgs, VerifyArgs, q16};
 pub use manual::{CompletionsArgs, ManArgs};
 pub use models::{ModelsCommand, Profile, PullArgs, RegisterArgs};
 pub use payout::PayoutArgs;
-pub use run::{AskPriceArgs, RunArgs, ServeArgs, ValidateArgs};
+pub use run::{AskPriceArgs, MiningArgs, RunArgs, ValidateArgs};
 pub use validator::{EntryArgs, ValidatorCommand, WhereArgs};
 pub use wallet::{ExportArgs, KeyArgs, WalletCommand};
 

@@ -68,7 +68,12 @@ fn start(cli: &Cli) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("starting threads")))?;
-    runtime.block_on(run(cli))
+    let ended = runtime.block_on(run(cli));
+    if cli.command.is_none() {
+        // A name that is being looked up must not keep the greeting from ending.
+        runtime.shutdown_background();
+    }
+    ended
 }
 
 /// What is logged where nobody says.

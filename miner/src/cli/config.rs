@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, error::Error, parser::ValueSource};
 
-use super::{AskPriceArgs, ChainArgs, DeviceArgs, KeyArgs, ServeArgs};
+use super::{AskPriceArgs, ChainArgs, DeviceArgs, KeyArgs, MiningArgs};
 
 /// `config`
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub struct ConfigArgs {
     pub ask: AskPriceArgs,
     /// What to serve.
     #[command(flatten)]
-    pub serve: ServeArgs,
+    pub serve: MiningArgs,
 }
 
 /// Which arguments were given, and whether on the command line or by the environment; adds none itself.

@@ -21,7 +21,7 @@ pub struct AskPriceArgs {
 
 /// What to serve, and how.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ServeArgs {
+pub struct MiningArgs {
     /// Models to serve, by name or root [default: every model in the data directory that the chain lists]
     #[arg(long, env = "BITAI_MODEL", value_delimiter = ',')]
     pub model: Vec<String>,
@@ -48,7 +48,7 @@ pub struct RunArgs {
     pub devnet: bool,
     /// What to serve, and how.
     #[command(flatten)]
-    pub serve: ServeArgs,
+    pub serve: MiningArgs,
     /// What to ask.
     #[command(flatten)]
     pub ask: AskPriceArgs,

@@ -17,7 +17,7 @@ pub use settings::{SETTINGS, Setting, Source, env, flag};
 pub use show::run;
 
 use crate::{
-    cli::{AskPriceArgs, ChainArgs, Cli, DeviceArgs, DeviceKind, KeyArgs, ServeArgs},
+    cli::{AskPriceArgs, ChainArgs, Cli, DeviceArgs, DeviceKind, KeyArgs, MiningArgs},
     datadir::DataDir,
     exit::Failure,
     gpu,
@@ -137,7 +137,7 @@ impl Layers {
     }
 
     /// How the neuron is to serve.
-    pub fn serve(&self, args: &ServeArgs) -> Serve {
+    pub fn serve(&self, args: &MiningArgs) -> Serve {
         let models = if args.model.is_empty() {
             &self.file.model
         } else {
@@ -298,13 +298,13 @@ mod tests {
             None,
         )
         .unwrap();
-        let serve = l.serve(&ServeArgs::default());
+        let serve = l.serve(&MiningArgs::default());
         assert_eq!(
             (serve.models.len(), serve.keep_offers, serve.batch_wait),
             (2, true, 0)
         );
         assert_eq!(serve.stake, Some(U256::from(9)));
-        let flags = ServeArgs {
+        let flags = MiningArgs {
             model: vec!["c".into()],
             keep_offers: Some(false),
             ..Default::default()

@@ -152,9 +152,14 @@ fn lay(file: &File, table: &toml::Table, over: &Over) -> Result<(File, toml::Tab
         let section = table
             .entry(over.section.clone())
             .or_insert_with(|| toml::Table::new().into());
-        if let Some(section) = section.as_table_mut() {
-            section.insert(over.key.clone(), value);
-        }
+        let Some(section) = section.as_table_mut() else {
+            first.get_or_insert(format!(
+                "config.toml gives `{0}` as a value; write it as a section: [{0}]",
+                over.section
+            ));
+            break;
+        };
+        section.insert(over.key.clone(), value);
         match File::deserialize(table.clone()) {
             Ok(file) => return Ok((file, table)),
             Err(e) => {

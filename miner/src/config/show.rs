@@ -106,7 +106,7 @@ impl Layers {
         let sections = self.file.sections();
         let inner = sections.iter().flat_map(|(section, values)| {
             let values = values.as_object().into_iter().flatten();
-            values.map(move |(key, v)| (format!("{section}.{key}"), v.clone()))
+            values.map(move |(key, v)| (format!("{section}.{key}"), veiled(key, v)))
         });
         own.chain(inner).collect()
     }
@@ -116,6 +116,18 @@ fn name(kind: crate::cli::DeviceKind) -> String {
     use clap::ValueEnum;
     kind.to_possible_value()
         .map_or_else(String::new, |v| v.get_name().to_owned())
+}
+
+/// A value as it may be printed: of what a section holds as a secret, only that there is one.
+fn veiled(key: &str, value: &Value) -> Value {
+    let is_secret = ["token", "secret", "password", "key"]
+        .iter()
+        .any(|w| key.split('_').any(|part| part == *w));
+    if is_secret && !key.ends_with("_file") && words(value) != "-" {
+        json!("(set)")
+    } else {
+        value.clone()
+    }
 }
 
 /// A value for people, in one line.
@@ -164,4 +176,19 @@ pub fn run(data: &DataDir, layers: &Layers, cli: &Cli, args: &ConfigArgs) -> Res
         live.join(", ")
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_sections_are_not_printed() {
+        let value = json!("sesame");
+        assert_eq!(veiled("api_key", &value), json!("(set)"));
+        assert_eq!(veiled("token", &value), json!("(set)"));
+        assert_eq!(veiled("token", &Value::Null), Value::Null);
+        assert_eq!(veiled("api_key_file", &value), value);
+        assert_eq!(veiled("max_tokens", &json!(5)), json!(5));
+    }
 }
