@@ -213,15 +213,16 @@ impl Http {
             make_dir(dir)?;
         }
         let bar = progress::bar(0, "downloading");
-        let mut tries = 0;
+        // The most that was ever here: a server without ranges starts again each time, which alone is no progress.
+        let (mut most, mut tries) = (part.len(), 0);
         let mut linked = None;
         let ended = loop {
-            let before = part.len();
             match self.attempt(url, &part, room, &bar, &mut linked).await {
                 Ok(()) => break Ok(()),
                 Err(Broken::Ended(failure)) => break Err(failure),
                 Err(Broken::Again(why)) => {
-                    tries = if part.len() > before { 1 } else { tries + 1 };
+                    tries = if part.len() > most { 1 } else { tries + 1 };
+                    most = most.max(part.len());
                     if tries >= TRIES {
                         let on = match part.len() {
                             0 => String::new(),

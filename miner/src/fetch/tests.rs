@@ -180,6 +180,22 @@ async fn a_later_command_goes_on_with_what_an_earlier_one_left() {
 }
 
 #[tokio::test]
+async fn a_server_without_ranges_that_always_breaks_off_is_given_up() {
+    // It hangs up at once every second time, so that what is here grows and shrinks for ever.
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let (url, _) = site(move |_| {
+        let cut = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 * 1_000;
+        Reply("200 OK", "etag: \"v1\"\r\n".into(), vec![1; 5_000], cut)
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let failure = get(&http(), &url, &dir.path().join("m.gguf"), None)
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code(), 50);
+}
+
+#[tokio::test]
 async fn rejects_a_file_with_another_checksum_and_throws_it_away() {
     let (url, _) = site(|r| Reply::file(r, "\"v1\"", b"other", 5)).await;
     let dir = tempfile::tempdir().unwrap();

@@ -173,10 +173,13 @@ mod tests {
         })
         .await;
         let sender = Sender::new(Arc::clone(hub.node()), signer);
+        let id = B256::repeat_byte(1);
+        assert!(
+            !offer_again(&hub, &sender, id, &ask).await.unwrap(),
+            "it stands at this price"
+        );
         let (tell, prices) = watch::channel(ask);
-        let _prices = offers(hub, sender, vec![(B256::repeat_byte(1), "m".into())], prices);
-        // Told, but not changed: nothing is sent.
-        tell.send(ask).unwrap();
+        let _prices = offers(hub, sender, vec![(id, "m".into())], prices);
         tell.send(Ask { per_input: 9, ..ask }).unwrap();
         tokio::time::timeout(Duration::from_secs(60), async {
             while state.lock().unwrap().0.askPerInput != 9 {
