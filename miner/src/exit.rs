@@ -65,7 +65,9 @@ pub enum Failure {
     #[error("{0}")]
     PackRoot(String),
     /// A model that was never imported.
-    #[error("no model {name} in {dir} (there: {have}). Import one: bitai-miner models import FILE")]
+    #[error(
+        "no model {name} in {dir} (there: {have}). Fetch one: bitai-miner models pull smollm2, or models import FILE"
+    )]
     NoModel {
         /// What was asked for: a name or a root.
         name: String,

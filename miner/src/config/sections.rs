@@ -64,9 +64,9 @@ impl Overrides {
 
     /// Which keys of sections are laid over, as `section.key`, and from where.
     pub(super) fn sources(&self, file: &File) -> BTreeMap<String, Source> {
-        let env = self.from_env(file).into_iter().map(|o| (o, Source::Environment));
+        let env = self.by_env(file).into_iter().map(|o| (o, Source::Environment));
         let set = self
-            .from_set(file)
+            .by_set(file)
             .unwrap_or_default()
             .into_iter()
             .map(|o| (o, Source::Flag));
@@ -75,7 +75,7 @@ impl Overrides {
             .collect()
     }
 
-    fn from_env(&self, file: &File) -> Vec<Over> {
+    fn by_env(&self, file: &File) -> Vec<Over> {
         let own: Vec<String> = settings::SETTINGS.iter().map(|s| settings::env(s.key)).collect();
         let mut found = Vec::new();
         for (name, text) in self.env.iter().filter(|(k, _)| !own.contains(k)) {
@@ -94,7 +94,7 @@ impl Overrides {
         found
     }
 
-    fn from_set(&self, file: &File) -> Result<Vec<Over>, Failure> {
+    fn by_set(&self, file: &File) -> Result<Vec<Over>, Failure> {
         let sections = file.sections();
         let split = |text: &String| {
             let (path, value) = text.split_once('=')?;
@@ -130,9 +130,9 @@ impl Overrides {
     pub(super) fn apply(&self, file: &File, mut table: toml::Table) -> Result<(File, toml::Table), Failure> {
         let mut file = file.clone();
         let over: Vec<Over> = self
-            .from_env(&file)
+            .by_env(&file)
             .into_iter()
-            .chain(self.from_set(&file)?)
+            .chain(self.by_set(&file)?)
             .collect();
         for over in over {
             (file, table) = lay(&file, &table, &over)?;

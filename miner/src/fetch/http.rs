@@ -99,7 +99,7 @@ fn reason(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-fn text_of<'a>(headers: &'a HeaderMap, name: impl reqwest::header::AsHeaderName) -> Option<&'a str> {
+fn text_of(headers: &HeaderMap, name: impl reqwest::header::AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -186,9 +186,9 @@ async fn neuron(report: &mut Report, data: &DataDir, hub: &Hub, who: Address) {
             format!("{} wei, {} locked by open jobs", standing.stake, standing.locked),
         );
     }
-    let price = match hub.node().base_fee().await {
+    let price = match price(hub).await {
         Ok(price) => price,
-        Err(e) => return report.fault("balance", e.into_failure("the base fee")),
+        Err(failure) => return report.fault("balance", failure),
     };
     let a_job = price.saturating_mul(U256::from(GAS_A_JOB));
     let words = format!("{} wei; gas of a job alone is about {a_job}", standing.balance);
@@ -210,6 +210,20 @@ async fn neuron(report: &mut Report, data: &DataDir, hub: &Hub, who: Address) {
     } else {
         report.ok("balance", words);
     }
+}
+
+/// Wei for a gas now: the base fee, and what pays the inscriber's satoshis.
+async fn price(hub: &Hub) -> Result<U256, Failure> {
+    let node = hub.node();
+    let base = node
+        .base_fee()
+        .await
+        .map_err(|e| e.into_failure("the base fee"))?;
+    let tip: U256 = node
+        .request("eth_maxPriorityFeePerGas", ())
+        .await
+        .map_err(|e| e.into_failure("eth_maxPriorityFeePerGas"))?;
+    Ok(base.saturating_add(tip))
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ fn kibibytes(text: &str, name: &str) -> Option<u64> {
 
 /// Bytes for people.
 pub(crate) fn gib(bytes: u64) -> String {
-    let tenths = (bytes as u128 * 10) >> 30;
+    let tenths = (u128::from(bytes) * 10) >> 30;
     format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
