@@ -52,7 +52,11 @@ async fn pull_with(
     }
     let dir = data.downloads();
     let (file, is_ours) = match source {
-        Source::Here(path) => (path, false),
+        Source::Here(path) => {
+            let bytes = fs::metadata(&path).map_err(|e| Failure::disk(&path, e))?.len();
+            http.check_space(&data.models(), bytes.saturating_mul(ROOM_GGUF))?;
+            (path, false)
+        }
         Source::Url(url) => {
             let name = url
                 .path_segments()

@@ -286,6 +286,13 @@ async fn rejects_what_the_disk_cannot_hold() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     let enough = Http::with(1_000, |_| Ok(6_000), Duration::ZERO).unwrap();
     get(&enough, &url, &target, None).await.unwrap();
+    // Nor is a file that is here imported where its pack may not fit.
+    let data = DataDir::resolve(Some(dir.path().into())).unwrap();
+    let here = args(target.to_str().unwrap());
+    let failure = pull_with(&data, &Settings::default(), &small, &here)
+        .await
+        .unwrap_err();
+    assert_eq!(failure.code(), 42);
 }
 
 fn args(what: &str) -> PullArgs {
