@@ -346,6 +346,60 @@ async fn a_known_model_comes_out_of_its_package_and_is_held_to_its_hash() {
 }
 
 #[tokio::test]
+async fn a_hubs_model_is_its_gguf_file_or_an_encoders_three() {
+    let (url, asked) = site(|r| match r.path.as_str() {
+        "/api/models/a/writes" => Reply::whole(
+            "200 OK",
+            "",
+            br#"{"siblings":[{"rfilename":"README.md"},{"rfilename":"q/m.gguf"}]}"#,
+        ),
+        "/api/models/a/embeds" => {
+            let files = index::ENCODER
+                .map(|f| format!("{{\"rfilename\":\"{f}\"}}"))
+                .join(",");
+            Reply::whole("200 OK", "", format!("{{\"siblings\":[{files}]}}").as_bytes())
+        }
+        "/api/models/a/odd" => Reply::whole("200 OK", "", b"[1]"),
+        _ => Reply::file(r, "\"v1\"", b"no model", 8),
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::resolve(Some(dir.path().into())).unwrap();
+    let settings = Settings {
+        hub_url: format!("{url}/"),
+        ..Default::default()
+    };
+    // What comes is no model, which the import says: the files themselves arrived.
+    for (what, code, files) in [
+        ("hf:a/writes", 10, vec!["/a/writes/resolve/main/q/m.gguf"]),
+        (
+            "hf:a/writes:other.gguf",
+            10,
+            vec!["/a/writes/resolve/main/other.gguf"],
+        ),
+        (
+            "hf:a/embeds",
+            10,
+            vec![
+                "/a/embeds/resolve/main/config.json",
+                "/a/embeds/resolve/main/model.safetensors",
+                "/a/embeds/resolve/main/tokenizer.json",
+            ],
+        ),
+        ("hf:a/odd", 50, vec![]),
+    ] {
+        asked.lock().unwrap().clear();
+        let failure = pull_with(&data, &settings, &http(), &args(what))
+            .await
+            .unwrap_err();
+        assert_eq!(failure.code(), code, "{what}: {failure}");
+        let paths: Vec<String> = asked.lock().unwrap().iter().map(|r| r.path.clone()).collect();
+        let fetched: Vec<&String> = paths.iter().filter(|p| !p.starts_with("/api/")).collect();
+        assert_eq!(fetched, files, "{what}");
+    }
+}
+
+#[tokio::test]
 async fn rejects_a_name_that_is_taken_before_anything_is_fetched() {
     let (url, asked) = site(|r| Reply::file(r, "\"v1\"", b"x", 1)).await;
     let dir = tempfile::tempdir().unwrap();
