@@ -10,6 +10,7 @@ use crate::exit::EXIT_CODES;
 mod chain;
 mod config;
 mod device;
+mod gateway;
 mod heights;
 mod infer;
 mod manual;
@@ -22,6 +23,7 @@ mod wallet;
 pub use chain::{AskArgs, ChainArgs, DoctorArgs, StakeArgs, StatusArgs, UnserveArgs};
 pub use config::{ConfigArgs, Typed};
 pub use device::{BenchArgs, DeviceArgs, DeviceKind, SelftestArgs};
+pub use gateway::ServeArgs;
 pub use heights::Heights;
 pub use infer::{InferArgs, SamplingArgs, VerifyArgs, q16};
 pub use manual::{CompletionsArgs, ManArgs};
@@ -72,6 +74,8 @@ pub enum Command {
     /// Stake as a validator, choose models to be drawn for, ask others for what they attested
     #[command(subcommand)]
     Validator(ValidatorCommand),
+    /// Answer programs at once, as OpenAI's API does, each answer with its trace root
+    Serve(ServeArgs),
     /// Post a paid job and wait for the answer
     Ask(AskArgs),
     /// Put coins behind this neuron

@@ -15,7 +15,7 @@ use crate::{
     datadir::DataDir,
     dispute::validate,
     exit::Failure,
-    first, health, infer, logs, manual, offers, registration, selftest, soundness, stake, status, verify, worker,
+    first, gateway, health, infer, logs, manual, offers, registration, selftest, soundness, stake, status, verify, worker,
 };
 
 mod models;
@@ -79,7 +79,7 @@ fn start(cli: &Cli) -> Result<(), Failure> {
 /// What is logged where nobody says.
 fn log_default(command: &Command) -> &'static str {
     match command {
-        Command::Run(_) | Command::Validate(_) => "info",
+        Command::Run(_) | Command::Validate(_) | Command::Serve(_) => "info",
         _ => "warn",
     }
 }
@@ -114,6 +114,7 @@ pub async fn run(cli: &Cli) -> Result<(), Failure> {
             validate::run(&data, &layers, args).await
         }
         Command::Config(args) => config::run(&data, &layers, cli, args),
+        Command::Serve(args) => gateway::run(&data, &layers, args).await,
         Command::Ask(args) => ask::run(&data, &layers, args).await,
         Command::Validator(command) => attest::run(&data, &layers, command).await,
         Command::Stake(args) => stake::run(&data, &layers, args).await,

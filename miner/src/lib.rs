@@ -19,6 +19,7 @@ pub mod engine;
 pub mod exit;
 pub mod fetch;
 pub mod first;
+pub mod gateway;
 pub mod gpu;
 pub mod health;
 pub mod infer;

@@ -53,12 +53,14 @@ pub struct File {
     pub log_json: Option<bool>,
     /// `[models]`.
     pub models: models::Settings,
+    /// `[gateway]`: the endpoint for programs.
+    pub gateway: crate::gateway::Settings,
 }
 
 impl File {
     /// The sections as they are in force: a line each.
     pub fn sections(&self) -> Vec<(&'static str, serde_json::Value)> {
-        vec![("models", shown(&self.models))]
+        vec![("models", shown(&self.models)), ("gateway", shown(&self.gateway))]
     }
 }
 

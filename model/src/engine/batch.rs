@@ -59,6 +59,20 @@ impl<'e> Batch<'e> {
         }
     }
 
+    /// Ends a job after the ids that it has by now, at least one, and commits them: its trace is that of the same request
+    /// with so many new ids. False where it is not under way: unknown, complete, or still reading its prompt.
+    pub fn finish(&mut self, id: JobId) -> Result<bool, EngineError> {
+        if !self.jobs.get(&id).is_some_and(|job| job.sequence.has_output()) {
+            return Ok(false);
+        }
+        let Some(mut job) = self.jobs.remove(&id) else {
+            return Ok(false);
+        };
+        let settled = job.sequence.settle(self.runner, job.trace.as_mut());
+        self.runner.close(job.sequence.id());
+        settled.map(|()| true)
+    }
+
     /// Jobs under way.
     pub fn len(&self) -> usize {
         self.jobs.len()

@@ -109,6 +109,11 @@ impl Sequence {
         self.output
     }
 
+    /// Whether an id has been sampled.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// Whether the output is complete.
     pub(super) fn is_done(&self) -> bool {
         self.output.len() >= self.request.max_new as usize
