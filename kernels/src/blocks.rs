@@ -1,13 +1,8 @@
 //! Row blocks while a batch runs: what a site puts out, the buffers they come from and go back to, and how
 //! a probe sees them.
 
+pub(crate) use crate::part::Block;
 use crate::{Sampler, ops::QuantRows, plan::pairs, trace::SiteRows};
-
-/// A site's rows while a batch runs.
-pub(crate) enum Block {
-    Acts(Vec<i32>),
-    Quant(QuantRows),
-}
 
 /// Row buffers that wait for their next use.
 #[derive(Default)]

@@ -8,7 +8,9 @@
 
 use std::sync::Arc;
 
-use crate::{KernelError, program::Program, rows::Hash, sample::Sampler, tensor::HostTensor, trace::Probe};
+use crate::{
+    KernelError, part::Part, program::Program, rows::Hash, sample::Sampler, tensor::HostTensor, trace::Probe,
+};
 
 /// What a device says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +56,26 @@ pub trait Device: Send + Sync {
     ) -> Result<Box<dyn Runner>, KernelError> {
         let _ = tokens;
         self.load(program, tensors)
+    }
+
+    /// Whether [`Device::load_part`] works here.
+    fn has_parts(&self) -> bool {
+        false
+    }
+
+    /// Takes in one unit of a program ([`crate::part`]), checking what [`Device::load`] checks of its tensors, and no
+    /// tensor of another unit. Only a device that has parts does.
+    fn load_part(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        unit: u32,
+    ) -> Result<Box<dyn Part>, KernelError> {
+        let _ = (program, tensors);
+        Err(KernelError::Device {
+            device: self.info().name,
+            why: format!("it runs whole models only, and unit {unit} alone was to be run"),
+        })
     }
 }
 

@@ -39,7 +39,10 @@ pub struct Interp<O: Ops> {
 impl<O: Ops> Interp<O> {
     /// Checks program and tensors and takes the weights in.
     pub fn load(ops: O, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Self, KernelError> {
-        let plan = ops.scope(|| Plan::load(&program, tensors, |w| ops.load_weight(w)))?;
+        let plan = ops.scope(|| {
+            let all = 0..program.sites.len();
+            Plan::load(&program, tensors, all, |w| ops.load_weight(w))
+        })?;
         Ok(Self {
             ops,
             program,

@@ -21,12 +21,15 @@ pub mod cuda;
 pub mod device;
 pub mod error;
 #[cfg(feature = "devices")]
+mod host_part;
+#[cfg(feature = "devices")]
 pub mod interp;
 #[cfg(feature = "devices")]
 pub mod load;
 pub mod model_root;
 pub mod num;
 pub mod ops;
+pub mod part;
 #[cfg(feature = "devices")]
 mod plan;
 pub mod program;
@@ -48,6 +51,7 @@ pub mod trace;
 pub use device::{Device, DeviceInfo, Peaks, Runner, SeqId, SeqStep};
 pub use error::KernelError;
 pub use num::Scale;
+pub use part::{Carried, Part, PartDone, PartStep, RowHashes};
 pub use program::{Op, Program, Site};
 #[cfg(feature = "devices")]
 pub use reference::ReferenceDevice;

@@ -1,7 +1,7 @@
 //! What loading makes of a program: every site's shape, tensors in the backend's layout, and when each row
 //! block is last read.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     KernelError, load,
@@ -40,10 +40,12 @@ pub(crate) struct Plan<W> {
 }
 
 impl<W> Plan<W> {
-    /// Checks program and tensors; `take_in` puts a checked weight where the backend wants it.
+    /// Checks program and the tensors of `sites`, and takes those in; `take_in` puts a checked weight where the backend
+    /// wants it. The other sites must not be run.
     pub(crate) fn load(
         program: &Program,
         tensors: &[HostTensor],
+        sites: Range<usize>,
         take_in: impl Fn(HostWeight) -> Result<W, KernelError>,
     ) -> Result<Self, KernelError> {
         let shapes = shapes(program)?;
@@ -60,8 +62,9 @@ impl<W> Plan<W> {
             Ok(Loaded::Weight(new))
         };
         let mut loaded = Vec::with_capacity(program.sites.len());
-        for site in &program.sites {
+        for (i, site) in program.sites.iter().enumerate() {
             loaded.push(match &site.op {
+                _ if !sites.contains(&i) => Loaded::None,
                 Op::Embed { weight, .. } => take(weight, program.vocab, program.d_model)?,
                 Op::PosEmbed { weight, .. } => take(weight, program.context, program.d_model)?,
                 Op::Linear { weight, n, k, .. } => take(weight, *n, *k)?,

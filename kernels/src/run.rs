@@ -1,6 +1,6 @@
 //! One batch on the host: site by site over blocks of rows (see [`crate::interp`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
 use crate::{
     Program, Sampler, SeqId, SeqStep,
@@ -57,6 +57,25 @@ impl<O: Ops> Run<'_, O> {
         };
         for piece in pieces(batch, limit) {
             self.piece(&piece);
+        }
+    }
+
+    /// The sites of one unit for consecutive rows of one sequence; what they read of other units lies in the blocks.
+    pub(crate) fn unit(&mut self, sites: Range<usize>, step: &SeqStep<'_>, first: u32) {
+        let count = step.tokens.len();
+        self.ids.extend_from_slice(step.tokens);
+        self.positions.extend((first..).take(count));
+        self.spans.push(Span {
+            seq: step.seq,
+            first,
+            count,
+        });
+        if sites.start == self.plan.epilogue {
+            self.epilogue(std::slice::from_ref(step));
+        } else {
+            for site in sites {
+                self.site(site);
+            }
         }
     }
 

@@ -80,6 +80,11 @@ impl Sequence {
         self.outs[checkpoint].extend(rows.iter().flat_map(|v| v.to_le_bytes()));
     }
 
+    /// Canonical `out` rows of a checkpoint that wait to be hashed.
+    pub(crate) fn waiting(&self, checkpoint: usize) -> &[u8] {
+        &self.outs[checkpoint]
+    }
+
     /// Hashes every row that waits: a root a position, or, where a sequence runs whole (`by_layer`), a root a layer.
     pub(crate) fn hash(
         &mut self,

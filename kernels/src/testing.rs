@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Device, DeviceInfo, HostTensor, KernelError, Op, Program, Runner,
+    Device, DeviceInfo, HostTensor, KernelError, Op, Part, Program, Runner,
+    host_part::HostPart,
     interp::Interp,
     ops::{Ops, QuantRows},
     program::SiteId,
@@ -67,5 +68,20 @@ impl<O: Ops + Clone> Device for FaultyDevice<O> {
         let mut interp = Interp::load(self.ops.clone(), program, tensors)?;
         interp.fault = Some(self.fault);
         Ok(Box::new(interp))
+    }
+
+    fn has_parts(&self) -> bool {
+        true
+    }
+
+    fn load_part(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        unit: u32,
+    ) -> Result<Box<dyn Part>, KernelError> {
+        let mut part = HostPart::load(self.ops.clone(), program, tensors, unit)?;
+        part.fault = Some(self.fault);
+        Ok(Box::new(part))
     }
 }

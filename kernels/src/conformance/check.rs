@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::build::Case;
+use super::{build::Case, parts};
 use crate::{
     Device, Hash, KernelError, Op, Probe, ReferenceDevice, Runner, Sampler, SeqStep, SiteRows,
     program::SiteId,
@@ -78,17 +78,17 @@ impl Probe for Recorder {
 
 /// A sequence's tokens and how many of the last are sampled.
 #[derive(Debug, Clone)]
-struct Input {
-    tokens: Vec<u32>,
-    sample: u32,
-    sampler: Sampler,
+pub(super) struct Input {
+    pub(super) tokens: Vec<u32>,
+    pub(super) sample: u32,
+    pub(super) sampler: Sampler,
 }
 
 /// What a way of running gives for one sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Outcome {
-    tokens: Vec<u32>,
-    bodies: Vec<Hash>,
+pub(super) struct Outcome {
+    pub(super) tokens: Vec<u32>,
+    pub(super) bodies: Vec<Hash>,
 }
 
 /// Three sequences of lengths around common tiles (one nearly fills a long context), greedy and random.
@@ -152,6 +152,12 @@ pub fn check_case(device: &dyn Device, case: &Case) -> Result<(), Mismatch> {
                 let other = pieces(got.as_mut(), input, piece).map_err(failed)?;
                 compare(case, how, &other, &one)?;
             }
+        }
+        if device.has_parts() && parts::can_cut(&case.program, input.sample) {
+            let (piece, mut seen) = (input.tokens.len().div_ceil(3), Recorder::default());
+            let other = parts::run(device, case, input, piece, &mut seen).map_err(failed)?;
+            compare_rows(case, &parts::joined(seen), &parts::joined(shown))?;
+            compare(case, "unit by unit", &other, &one)?;
         }
         reference.push(one);
     }

@@ -9,6 +9,7 @@ pub mod build;
 pub mod cases;
 pub mod check;
 mod encoder;
+mod parts;
 
 use crate::Device;
 

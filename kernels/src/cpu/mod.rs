@@ -29,7 +29,8 @@ mod warm;
 use std::sync::Arc;
 
 use crate::{
-    Device, DeviceInfo, HostTensor, KernelError, Peaks, Program, Runner, Sampler,
+    Device, DeviceInfo, HostTensor, KernelError, Part, Peaks, Program, Runner, Sampler,
+    host_part::HostPart,
     interp::Interp,
     ops::{AttentionParams, HostWeight, KvSpan, NormParams, Ops, QuantParams, QuantRows},
     program::{Activation, RopeStyle},
@@ -199,5 +200,23 @@ impl Device for CpuDevice {
 
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
         Ok(Box::new(Interp::load(self.ops.clone(), program, tensors)?))
+    }
+
+    fn has_parts(&self) -> bool {
+        true
+    }
+
+    fn load_part(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        unit: u32,
+    ) -> Result<Box<dyn Part>, KernelError> {
+        Ok(Box::new(HostPart::load(
+            self.ops.clone(),
+            program,
+            tensors,
+            unit,
+        )?))
     }
 }

@@ -92,7 +92,9 @@ impl CudaRunner {
                 free,
             });
         }
-        let plan = Plan::load(&program, tensors, |w| DeviceWeight::new(&driver, &w))?;
+        let plan = Plan::load(&program, tensors, 0..program.sites.len(), |w| {
+            DeviceWeight::new(&driver, &w)
+        })?;
         let extras = extras(&driver, &plan)?;
         let whole = if plan.bidirectional {
             program.context as usize

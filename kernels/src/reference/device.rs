@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::ReferenceOps;
-use crate::{Device, DeviceInfo, HostTensor, KernelError, Program, Runner, interp::Interp};
+use crate::{
+    Device, DeviceInfo, HostTensor, KernelError, Part, Program, Runner, host_part::HostPart, interp::Interp,
+};
 
 /// The reference backend as a device.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,5 +22,18 @@ impl Device for ReferenceDevice {
 
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
         Ok(Box::new(Interp::load(ReferenceOps, program, tensors)?))
+    }
+
+    fn has_parts(&self) -> bool {
+        true
+    }
+
+    fn load_part(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        unit: u32,
+    ) -> Result<Box<dyn Part>, KernelError> {
+        Ok(Box::new(HostPart::load(ReferenceOps, program, tensors, unit)?))
     }
 }

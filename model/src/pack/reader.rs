@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use bitai_kernels::{Hash, HostTensor, Program};
+use bitai_kernels::{Hash, HostTensor, Program, TensorId};
 
 use super::{
     HEADER_LEN, Header, MAGIC, MANIFEST_MAX, PACK_VERSION, PackError, align_up, manifest::Manifest,
@@ -24,6 +24,8 @@ pub type PackBytes = Arc<dyn AsRef<[u8]> + Send + Sync>;
 pub struct Pack {
     path: PathBuf,
     bytes: PackBytes,
+    /// The map that the bytes are, where they are one.
+    map: Option<Arc<memmap2::Mmap>>,
     manifest: Arc<Manifest>,
     program: Arc<Program>,
     leaves: Arc<RootLeaves>,
@@ -75,7 +77,10 @@ impl Pack {
         // map itself: every offset was copied out and checked before use.
         #[allow(unsafe_code)]
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(PackError::io(path))?;
-        Self::from_bytes(Arc::new(map), path)
+        let map = Arc::new(map);
+        let mut pack = Self::from_bytes(Arc::clone(&map) as PackBytes, path)?;
+        pack.map = Some(map);
+        Ok(pack)
     }
 
     /// The same over bytes in memory; `path` is for error messages.
@@ -115,6 +120,7 @@ impl Pack {
         Ok(Self {
             path: path.to_owned(),
             bytes,
+            map: None,
             manifest: Arc::new(manifest),
             program,
             leaves: Arc::new(leaves),
@@ -142,6 +148,8 @@ impl Pack {
                     got: got.to_hex().to_string(),
                 });
             }
+            // Read once: who runs the model reads them again, who does not need not keep them.
+            self.unmap(range);
             progress(end as u64, total);
         }
         self.check_gap(&data[end..self.tokenizer.start])?;
@@ -229,6 +237,32 @@ impl Pack {
             })
             .collect()
     }
+
+    /// Says that these tensors are not needed for now: of a mapped file their pages no longer count as this process's
+    /// memory, and come back from the system's cache or the file when they are read again. Their bytes stay valid.
+    pub fn release(&self, ids: &[TensorId]) {
+        for range in ids.iter().filter_map(|id| self.tensors.get(*id as usize)) {
+            self.unmap(range);
+        }
+    }
+
+    #[cfg(unix)]
+    fn unmap(&self, range: &Range<usize>) {
+        let Some(map) = self.map.as_ref().filter(|_| !range.is_empty()) else {
+            return;
+        };
+        // SAFETY: the map is shared, read-only and of a file that never changes in place (`Pack::open`), so a page that
+        // is let go comes back with the bytes that it had, whoever holds a reference to them.
+        #[allow(unsafe_code)]
+        let advised = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+        };
+        // Advice: where the system takes none, the pages stay until it wants them.
+        drop(advised);
+    }
+
+    #[cfg(not(unix))]
+    fn unmap(&self, _: &Range<usize>) {}
 
     /// The tokenizer section's bytes.
     pub fn tokenizer_bytes(&self) -> &[u8] {
