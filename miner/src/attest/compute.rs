@@ -12,7 +12,7 @@ use bitai_types::job::ids_hash;
 use super::book::Holds;
 use crate::{
     chain::{Attestations, Refusal},
-    dispute::{Shelf, lend, player, rerun},
+    dispute::{Shelf, again, player},
     exit::Failure,
 };
 
@@ -79,12 +79,11 @@ impl Drawn {
 
     /// The entry of an answer that holds.
     fn entry(&self, shelf: &Shelf, claim: &Claim) -> Result<Option<Entry>, Failure> {
-        let lent = lend(shelf, claim)?;
-        let run = rerun(&lent, claim)?;
-        if run.trace_root != claim.root || run.transcript.outputs() != claim.outputs {
+        let (transcript, rows) = again(shelf, claim)?;
+        if transcript.root() != Ok(claim.root) || transcript.outputs() != claim.outputs {
             return Ok(None);
         }
-        let mut player = player(&lent, claim, run.transcript)?;
+        let mut player = player(shelf, claim, (transcript, rows))?;
         let (program, transcript, rows) = player.run();
         let mut attestor = Attestor {
             draw: self.draw,
@@ -112,9 +111,7 @@ impl Drawn {
             .ok_or(Failure::NoJob {
                 job: self.draw.job_id,
             })?;
-        let lent = lend(shelf, claim)?;
-        let run = rerun(&lent, claim)?;
-        let mut player = player(&lent, claim, run.transcript)?;
+        let mut player = player(shelf, claim, again(shelf, claim)?)?;
         let (program, transcript, rows) = player.run();
         let mut attestor = Attestor {
             draw: self.draw,

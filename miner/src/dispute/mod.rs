@@ -13,6 +13,7 @@ mod rows;
 mod shelf;
 #[cfg(test)]
 mod tests;
+mod turns;
 pub mod validate;
 mod view;
 
@@ -21,7 +22,7 @@ pub use defend::Defence;
 pub use desk::{Explainer, Maker};
 pub use guard::Guard;
 pub use outbox::Outbox;
-pub use player::{Explained, doubter, honest, lend, opened, player, rerun};
+pub use player::{Explained, Rows, again, doubter, honest, layered, lend, opened, player};
 pub use rows::Kept;
 pub use shelf::{Lent, Shelf};
 pub use view::{View, view};

@@ -1,6 +1,7 @@
-//! The models that disputes run: each pack is opened and checked once, each model loaded once, whoever asks and about
-//! how many claims. It lies beside the one that mines, with a cache for the longest claim asked about and no more; where
-//! the device refuses it, or fails under it, the processor takes over.
+//! The models that disputes run: each pack is opened and checked once. Rows are made again in layers, one layer of one
+//! model in memory at a time. Only where a claim is to be run again on a device that has whole models alone is one loaded:
+//! once, whoever asks and about how many claims, beside the one that mines, with a cache for the longest claim asked
+//! about. Where the device refuses, or fails, the processor takes over.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +14,7 @@ use bitai_kernels::{
 };
 use bitai_model::pack::Pack;
 
+use super::turns::{Turn, Turns};
 use crate::{config, datadir::DataDir, engine, exit::Failure, models};
 
 /// What is whole whatever happened to its last user: every lock here guards such.
@@ -52,6 +54,8 @@ pub struct Shelf {
     lent: Mutex<BTreeMap<B256, Weak<Loaded>>>,
     /// How often the device under a model failed: each time the other processor is next.
     failures: Mutex<BTreeMap<B256, u32>>,
+    /// Whose layer is in memory.
+    turn: Turn,
 }
 
 /// A model on a processor.
@@ -107,6 +111,7 @@ impl Shelf {
             packs: Mutex::default(),
             lent: Mutex::default(),
             failures: Mutex::default(),
+            turn: Turn::default(),
         }
     }
 
@@ -150,6 +155,43 @@ impl Shelf {
         Ok(Lent(loaded))
     }
 
+    /// Whether claims about this model are run again in layers: its processor can do that, so no whole model is loaded.
+    pub fn in_layers(&self, root: B256) -> bool {
+        let device = self.processors.device();
+        self.spare_first(root) || device.map_or(true, |device| device.has_parts())
+    }
+
+    /// A device that runs this model's layers one by one: this seat's, where it can, else the processor. All who run
+    /// layers from this shelf take turns, so that one layer at a time is in memory.
+    pub fn layers(&self, pack: &Pack) -> Result<Arc<dyn Device>, Failure> {
+        let spare_first = self.spare_first(B256::from(pack.root()));
+        let mut why = Vec::new();
+        for spare in [spare_first, !spare_first] {
+            let device = match spare {
+                true => self.processors.spare(),
+                false => self.processors.device(),
+            };
+            match device {
+                Ok(device) if device.has_parts() => {
+                    let turns = Turns::new(device, &self.turn);
+                    // Not the largest: the unit before the layers shows whether the device works at all.
+                    match turns.load_part(pack.program(), &pack.tensors(), 0) {
+                        Ok(_) => return Ok(Arc::new(turns)),
+                        Err(e) => why.push(e.to_string()),
+                    }
+                }
+                Ok(_) => {}
+                Err(failure) => why.push(failure.to_string()),
+            }
+        }
+        Err(Failure::Device(why.join("; ")))
+    }
+
+    /// Whether the processor comes before the device: it does after every other failure.
+    fn spare_first(&self, root: B256) -> bool {
+        lock(&self.failures).get(&root).copied().unwrap_or(0) % 2 == 1
+    }
+
     /// The device failed under this model: it is loaded anew once its copies are dropped, on the other processor first.
     pub fn failed(&self, root: B256) {
         *lock(&self.failures).entry(root).or_default() += 1;
@@ -157,8 +199,7 @@ impl Shelf {
     }
 
     fn load(&self, pack: &Pack, positions: u32) -> Result<State, Failure> {
-        let failures = lock(&self.failures).get(&B256::from(pack.root())).copied();
-        let spare_first = failures.unwrap_or(0) % 2 == 1;
+        let spare_first = self.spare_first(B256::from(pack.root()));
         let mut why = Vec::new();
         for spare in [spare_first, !spare_first] {
             let device = if spare {

@@ -86,7 +86,8 @@ fn alone<T>(done: Result<T, Failure>) -> Result<Result<T, String>, Failure> {
     }
 }
 
-/// Runs claims again, keeping the model of the last one: the next is likely to be about the same.
+/// Runs claims again. Where a whole model is loaded for that, the last one is kept: the next claim is likely to be about
+/// the same.
 fn keeping(shelf: Arc<Shelf>) -> Doubter {
     let last: Mutex<Option<Lent>> = Mutex::new(None);
     Arc::new(move |claim| {
@@ -95,8 +96,8 @@ fn keeping(shelf: Arc<Shelf>) -> Doubter {
         kept.take_if(|lent| claim.job.model_root != lent.pack().root());
         let made = doubter(&shelf, claim);
         *kept = match &made {
-            Ok(_) => lend(&shelf, claim).ok(),
-            Err(_) => None,
+            Ok(_) if !shelf.in_layers(claim.job.model_root) => lend(&shelf, claim).ok(),
+            _ => None,
         };
         made
     })

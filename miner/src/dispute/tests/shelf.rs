@@ -11,21 +11,22 @@ use std::{
 
 use alloy_primitives::{Address, B256, U256};
 use bitai_kernels::{
-    Device, DeviceInfo, Hash, HostTensor, KernelError, Probe, Program, ReferenceDevice, Runner, SeqId,
-    SeqStep,
+    Carried, Device, DeviceInfo, Hash, HostTensor, KernelError, Part, PartDone, PartStep, Probe, Program,
+    ReferenceDevice, Runner, SeqId, SeqStep,
 };
 use bitai_model::synthetic::{self, Shape};
-use bitai_poc::dispute::{Answer, Ask, Claim};
+use bitai_poc::dispute::{Answer, Ask, Claim, Regenerate};
 use bitai_types::{Job, Sampler};
 
 use crate::{
     datadir::{DataDir, make_dir},
     dispute::{
-        Shelf,
+        Shelf, again,
         desk::{Desk, Wanted},
-        honest, lend, player, rerun,
+        honest, layered, lend, player,
     },
     engine::Loaded,
+    exit::Failure,
 };
 
 /// What a device was asked for, and how often it is to fail.
@@ -37,6 +38,9 @@ struct Counts {
     steps: AtomicU32,
     refuses: AtomicU32,
     fails: AtomicU32,
+    /// Units in memory, and the most that ever were.
+    held: AtomicU32,
+    most_held: AtomicU32,
 }
 
 impl Counts {
@@ -56,8 +60,33 @@ impl Counts {
     }
 }
 
-/// The reference device that counts, refuses and fails.
-struct Counting(Arc<Counts>);
+/// The reference device that counts, refuses and fails; with its layers or as one that has whole models alone.
+struct Counting {
+    counts: Arc<Counts>,
+    has_parts: bool,
+}
+
+struct CountingPart(Box<dyn Part>, Arc<Counts>);
+
+impl Part for CountingPart {
+    fn run(
+        &mut self,
+        step: PartStep<'_>,
+        carried: Carried,
+        cache: &mut Vec<u8>,
+        probe: Option<&mut dyn Probe>,
+    ) -> Result<PartDone, KernelError> {
+        Counts::use_up(&self.1.fails)?;
+        self.1.steps.fetch_add(1, Ordering::Relaxed);
+        self.0.run(step, carried, cache, probe)
+    }
+}
+
+impl Drop for CountingPart {
+    fn drop(&mut self) {
+        self.1.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 struct CountingRunner(Box<dyn Runner>, Arc<Counts>);
 
@@ -67,10 +96,28 @@ impl Device for Counting {
     }
 
     fn load(&self, program: Arc<Program>, tensors: &[HostTensor]) -> Result<Box<dyn Runner>, KernelError> {
-        Counts::use_up(&self.0.refuses)?;
-        self.0.loads.fetch_add(1, Ordering::Relaxed);
+        Counts::use_up(&self.counts.refuses)?;
+        self.counts.loads.fetch_add(1, Ordering::Relaxed);
         let runner = ReferenceDevice.load(program, tensors)?;
-        Ok(Box::new(CountingRunner(runner, Arc::clone(&self.0))))
+        Ok(Box::new(CountingRunner(runner, Arc::clone(&self.counts))))
+    }
+
+    fn has_parts(&self) -> bool {
+        self.has_parts
+    }
+
+    fn load_part(
+        &self,
+        program: Arc<Program>,
+        tensors: &[HostTensor],
+        unit: u32,
+    ) -> Result<Box<dyn Part>, KernelError> {
+        assert!(self.has_parts, "it has whole models alone");
+        Counts::use_up(&self.counts.refuses)?;
+        let part = ReferenceDevice.load_part(program, tensors, unit)?;
+        let held = self.counts.held.fetch_add(1, Ordering::Relaxed) + 1;
+        self.counts.most_held.fetch_max(held, Ordering::Relaxed);
+        Ok(Box::new(CountingPart(part, Arc::clone(&self.counts))))
     }
 
     fn load_for(
@@ -79,7 +126,7 @@ impl Device for Counting {
         tensors: &[HostTensor],
         tokens: u32,
     ) -> Result<Box<dyn Runner>, KernelError> {
-        self.0.room.store(tokens, Ordering::Relaxed);
+        self.counts.room.store(tokens, Ordering::Relaxed);
         self.load(program, tensors)
     }
 }
@@ -131,13 +178,25 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
+        Self::on(true)
+    }
+
+    /// A device that has whole models alone.
+    fn whole() -> Self {
+        Self::on(false)
+    }
+
+    fn on(has_parts: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::resolve(Some(dir.path().to_owned())).unwrap();
         make_dir(&data.models()).unwrap();
         synthetic::write(&data.models().join("tiny.pack"), &Shape::tiny(), 7).unwrap();
         let root = B256::from(synthetic::pack(&Shape::tiny(), 7).unwrap().root());
         let counts = Arc::new(Counts::default());
-        let device = Arc::new(Counting(Arc::clone(&counts)));
+        let device = Arc::new(Counting {
+            counts: Arc::clone(&counts),
+            has_parts,
+        });
         Self {
             shelf: Arc::new(Shelf::on(data, device, 1)),
             counts,
@@ -175,12 +234,16 @@ impl Stage {
         Counts::of(&self.counts.loads)
     }
 
-    /// What the claim's own run answers, on a shelf of its own.
+    fn steps(&self) -> u32 {
+        Counts::of(&self.counts.steps)
+    }
+
+    /// What the claim's own run answers, on a shelf of its own and of the whole model.
     fn right(&self, claim: &Claim, ask: &Ask) -> Answer {
-        let other = Self::new();
-        let lent = lend(&other.shelf, claim).unwrap();
-        let transcript = rerun(&lent, claim).unwrap().transcript;
-        player(&lent, claim, transcript).unwrap().respond(ask).unwrap()
+        let other = Self::whole();
+        let run = again(&other.shelf, claim).unwrap();
+        assert_eq!(other.loads(), 1);
+        player(&other.shelf, claim, run).unwrap().respond(ask).unwrap()
     }
 }
 
@@ -209,7 +272,7 @@ fn answered(desk: &Desk, wanted: &[Wanted]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn two_challengers_at_two_jobs_of_one_model_load_it_once() {
+fn two_challengers_at_two_jobs_are_answered_with_one_layer_in_memory() {
     let s = Stage::new();
     let claims = [s.claim(1, 5), s.claim(2, 5)];
     let desk = Desk::start(honest(Arc::clone(&s.shelf))).unwrap();
@@ -223,9 +286,9 @@ fn two_challengers_at_two_jobs_of_one_model_load_it_once() {
     for (w, bytes) in all.iter().zip(&answers) {
         assert_eq!(*bytes, s.right(&w.claim, &w.ask).encode(&w.id.0).unwrap());
     }
-    assert_eq!(s.loads(), 1);
-    // A transcript each, made anew, and a prefill for each position: asked again in turns they cost nothing.
-    let steps = Counts::of(&s.counts.steps);
+    assert_eq!((s.loads(), Counts::of(&s.counts.most_held)), (0, 1));
+    // A transcript each, made anew, and a row for each position: asked again in turns they cost nothing.
+    let steps = s.steps();
     let again: Vec<Wanted> = all
         .iter()
         .enumerate()
@@ -237,17 +300,68 @@ fn two_challengers_at_two_jobs_of_one_model_load_it_once() {
         })
         .collect();
     answered(&desk, &again);
-    assert_eq!(
-        Counts::of(&s.counts.steps),
-        steps,
-        "rows of several positions are kept"
-    );
-    assert_eq!(s.loads(), 1);
+    assert_eq!(s.steps(), steps, "rows of several positions are kept");
 }
 
 #[test]
-fn a_longer_claim_loads_the_model_again_with_room_for_it_and_only_while_it_is_needed() {
+fn two_threads_take_turns_at_the_layers() {
     let s = Stage::new();
+    let claims = [s.claim(1, 5), s.claim(2, 6)];
+    std::thread::scope(|scope| {
+        for claim in &claims {
+            scope.spawn(|| {
+                let mut rows = layered(&s.shelf, claim).unwrap();
+                for pos in [4, 0, 2] {
+                    rows.token(pos).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(Counts::of(&s.counts.most_held), 1);
+    assert_eq!(Counts::of(&s.counts.held), 0);
+}
+
+#[test]
+fn a_device_of_whole_models_runs_claims_again_and_the_processor_makes_rows() {
+    let s = Stage::whole();
+    let claim = s.claim(1, 5);
+    assert!(!s.shelf.in_layers(s.root));
+    let (transcript, _) = again(&s.shelf, &claim).unwrap();
+    assert_eq!((transcript.root(), s.loads()), (Ok(claim.root), 1));
+    let steps = s.steps();
+    let desk = Desk::start(honest(Arc::clone(&s.shelf))).unwrap();
+    let asked = [wanted(&claim, 1, Ask::Token { pos: 2 })];
+    let answers = answered(&desk, &asked);
+    let right = s.right(&claim, &asked[0].ask);
+    assert_eq!(answers[0], right.encode(&asked[0].id.0).unwrap());
+    assert_eq!((s.loads(), s.steps()), (1, steps), "nothing of it on the device");
+}
+
+#[test]
+fn rejects_claims_that_no_run_can_have_made_before_the_device_is_asked() {
+    let s = Stage::new();
+    let claim = s.claim(1, 5);
+    let with = |outputs: Vec<u32>| Claim {
+        outputs,
+        ..claim.clone()
+    };
+    for (wrong, why) in [
+        (with(vec![]), "no output"),
+        (with(vec![1, 320]), "an id outside the vocabulary"),
+        (with(vec![1; 508]), "more than the context"),
+    ] {
+        assert!(
+            matches!(layered(&s.shelf, &wrong).map(|_| ()), Err(Failure::Job(_))),
+            "{why}"
+        );
+    }
+    assert_eq!((s.loads(), Counts::of(&s.counts.most_held)), (0, 0));
+    layered(&s.shelf, &with(vec![1; 507])).unwrap();
+}
+
+#[test]
+fn a_longer_claim_loads_a_whole_model_again_with_room_for_it_and_only_while_it_is_needed() {
+    let s = Stage::whole();
     let (short, long) = (s.claim(1, 3), s.claim(2, 9));
     let first = lend(&s.shelf, &short).unwrap();
     assert_eq!(Counts::of(&s.counts.room), 4, "the last output is not run");
@@ -255,7 +369,9 @@ fn a_longer_claim_loads_the_model_again_with_room_for_it_and_only_while_it_is_ne
     assert_eq!((s.loads(), Counts::of(&s.counts.room)), (2, 10));
     // The first one runs on the new one, too.
     for (lent, claim) in [(&first, &short), (&second, &long)] {
-        assert_eq!(rerun(lent, claim).unwrap().trace_root, claim.root);
+        let mut loaded = Loaded::on(lent.pack(), lent).unwrap();
+        let run = loaded.recheck(&claim.job, &claim.outputs, &mut |_| ()).unwrap();
+        assert_eq!(run.trace_root, claim.root);
     }
     lend(&s.shelf, &short).unwrap();
     assert_eq!(s.loads(), 2);
@@ -269,14 +385,17 @@ fn a_longer_claim_loads_the_model_again_with_room_for_it_and_only_while_it_is_ne
 }
 
 #[test]
-fn where_the_device_refuses_the_model_the_processor_takes_it() {
-    let s = Stage::new();
-    s.counts.refuses.store(u32::MAX, Ordering::Relaxed);
-    let claim = s.claim(1, 5);
-    let lent = lend(&s.shelf, &claim).unwrap();
-    assert_eq!(lent.info().backend, "cpu");
-    assert_eq!(rerun(&lent, &claim).unwrap().trace_root, claim.root);
-    assert_eq!(s.loads(), 0);
+fn where_the_device_refuses_the_processor_takes_over() {
+    for has_parts in [true, false] {
+        let s = Stage::on(has_parts);
+        s.counts.refuses.store(u32::MAX, Ordering::Relaxed);
+        let claim = s.claim(1, 5);
+        assert_eq!(lend(&s.shelf, &claim).unwrap().info().backend, "cpu");
+        let (transcript, mut rows) = again(&s.shelf, &claim).unwrap();
+        assert_eq!(transcript.root(), Ok(claim.root));
+        rows.token(3).unwrap();
+        assert_eq!((s.loads(), s.steps()), (0, 0));
+    }
 }
 
 #[test]
@@ -284,7 +403,6 @@ fn a_question_under_which_the_device_failed_is_answered_by_the_processor() {
     let s = Stage::new();
     let claim = s.claim(1, 5);
     let desk = Desk::retrying(honest(Arc::clone(&s.shelf)), Duration::from_millis(10)).unwrap();
-    // The transcript is made before it fails.
     s.counts.fails.store(1, Ordering::Relaxed);
     let asked = [wanted(&claim, 1, Ask::Token { pos: 2 })];
     let answers = answered(&desk, &asked);
@@ -293,8 +411,8 @@ fn a_question_under_which_the_device_failed_is_answered_by_the_processor() {
         s.right(&claim, &asked[0].ask).encode(&asked[0].id.0).unwrap()
     );
     assert_eq!(
-        (s.loads(), Counts::of(&s.counts.fails)),
-        (1, 0),
-        "the second load was the processor's"
+        (s.steps(), Counts::of(&s.counts.fails)),
+        (0, 0),
+        "it failed once, and then the processor ran"
     );
 }
