@@ -56,6 +56,11 @@ impl DataDir {
         self.root.join("journal")
     }
 
+    /// Signed moves of disputes and attestations.
+    pub fn moves(&self) -> PathBuf {
+        self.root.join("moves")
+    }
+
     /// The configuration file.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")

@@ -86,7 +86,7 @@ impl Attesting {
         let me = sender.address();
         Self {
             book: Book::new(shelf.data(), at.hub().node().chain_id(), at.address(), me),
-            outbox: Outbox::new(sender),
+            outbox: Outbox::kept(sender, shelf.data(), ("attest", at.address())),
             at,
             shelf,
             me,

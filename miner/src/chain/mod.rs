@@ -8,6 +8,8 @@ pub mod registry;
 pub mod send;
 #[cfg(test)]
 pub(crate) mod testnode;
+#[cfg(test)]
+pub(crate) mod testpool;
 pub mod verifier;
 
 pub use attestations::Attestations;

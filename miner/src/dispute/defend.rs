@@ -21,6 +21,7 @@ use crate::{
         hub::{state_of, status_of},
         verifier::{CLAIM_CONVICTED, CLAIM_DISPUTED, GAME_PLAYING, Turn},
     },
+    datadir::DataDir,
     exit::Failure,
 };
 
@@ -71,6 +72,16 @@ impl Defence {
             cases: BTreeMap::new(),
             unread: BTreeMap::new(),
         })
+    }
+
+    /// Takes up the moves that a process before has signed, and keeps those of this one.
+    pub fn keeping(mut self, data: &DataDir) -> Self {
+        self.outbox = Outbox::kept(
+            self.outbox.sender().clone(),
+            data,
+            ("defend", self.verifier.address()),
+        );
+        self
     }
 
     /// One turn over everything. Never waits for a computation; what goes wrong with one claim keeps no other from being

@@ -14,6 +14,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use super::{Defence, Maker, Shelf, honest};
 use crate::{
     chain::{Hub, Sender, Verifier},
+    datadir::DataDir,
     exit::Failure,
 };
 
@@ -52,6 +53,7 @@ impl Guard {
             hub,
             verifier,
             sender,
+            data: shelf.data().clone(),
             maker: honest(shelf),
             defence: None,
             asked_at: None,
@@ -81,6 +83,7 @@ struct Work {
     /// Where it is not the hub's.
     verifier: Option<Verifier>,
     sender: Sender,
+    data: DataDir,
     maker: Maker,
     defence: Option<Defence>,
     /// Height at which the end was looked for last.
@@ -130,7 +133,7 @@ impl Work {
                 };
                 let maker = Arc::clone(&self.maker);
                 let defence = Defence::new(verifier, self.sender.clone(), maker).await?;
-                self.defence.insert(defence)
+                self.defence.insert(defence.keeping(&self.data))
             }
         };
         defence.look(height).await?;

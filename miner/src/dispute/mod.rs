@@ -6,6 +6,7 @@ mod checks;
 mod defend;
 mod desk;
 mod guard;
+mod moves;
 mod outbox;
 mod player;
 pub mod report;

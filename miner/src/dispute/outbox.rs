@@ -1,15 +1,18 @@
-//! Moves on their way: each is signed once and followed until it is executed or refused. Which move is due says the
-//! chain; what is kept here only keeps a move from being paid twice.
+//! Moves on their way: each is signed once and followed until it is executed or refused, by the process after this one
+//! too where they are kept on disk. Which move is due says the chain; what is kept here only keeps one from being paid twice.
 
 use std::collections::BTreeMap;
 
+use alloy_primitives::Address;
 use bitai_types::rpc::InscriptionStage;
 
+use super::moves::Moves;
 use crate::{
     chain::{
         Refusal, Sender,
         send::{Call, RAISES_MAX, is_in_flight, is_too_cheap},
     },
+    datadir::DataDir,
     exit::Failure,
     journal::Signed,
 };
@@ -21,7 +24,9 @@ const STUCK_AFTER: u64 = 3;
 #[derive(Debug)]
 pub struct Outbox {
     sender: Sender,
-    sent: BTreeMap<String, Signed>,
+    sent: Moves,
+    /// Height of the first push.
+    first: Option<u64>,
     /// Nonce behind what was on its way when this process started.
     started: Option<u64>,
     /// The next nonce to be executed, and the height at which it became that.
@@ -35,10 +40,21 @@ impl Outbox {
     pub fn new(sender: Sender) -> Self {
         Self {
             sender,
-            sent: BTreeMap::new(),
+            sent: Moves::default(),
+            first: None,
             started: None,
             still: None,
             refused: BTreeMap::new(),
+        }
+    }
+
+    /// The same with the moves that a process before has signed for this seat (its name, the contract that it sits
+    /// before), and kept on disk from now on.
+    pub fn kept(sender: Sender, data: &DataDir, seat: (&str, Address)) -> Self {
+        let file = Moves::path(data, seat, sender.node().chain_id(), sender.address());
+        Self {
+            sent: Moves::at(file),
+            ..Self::new(sender)
         }
     }
 
@@ -49,13 +65,13 @@ impl Outbox {
 
     /// Forgets the moves whose names begin so: what they were about is over.
     pub fn forget(&mut self, prefix: &str) {
-        self.sent.retain(|name, _| !name.starts_with(prefix));
+        self.sent.retain(|name| !name.starts_with(prefix));
         self.refused.retain(|name, _| !name.starts_with(prefix));
     }
 
     /// Whether a move of this name was sent and is neither executed nor lost.
     pub fn is_under_way(&self, name: &str) -> bool {
-        self.sent.contains_key(name)
+        self.sent.contains(name)
     }
 
     /// Brings a move nearer to execution: signs and sends it, sends it again where the node lost it, pays more where it
@@ -86,18 +102,23 @@ impl Outbox {
         let latest = node.nonce(who, "latest").await?;
         let pending = node.nonce(who, "pending").await?;
         let is_stuck = self.is_stuck(latest, height);
-        if let Some(old) = self.sent.get(name).cloned() {
+        let old = self.sent.get(name);
+        // Every due move has been pushed at one of these heights.
+        if height.saturating_sub(*self.first.get_or_insert(height)) >= STUCK_AFTER {
+            self.sent.forget_old();
+        }
+        if let Some(old) = old {
             match node.receipt(old.hash).await? {
                 Some(receipt) if receipt.status() => {
                     // The state shows it where it was read after that; due all the same, the move is due once more.
                     if receipt.block_number.is_none_or(|at| at > height) {
                         return Ok(false);
                     }
-                    self.sent.remove(name);
+                    self.sent.set(name, None);
                 }
                 Some(_) => {
                     tracing::warn!(r#move = name, tx = %old.hash, "reverted; deciding anew");
-                    self.sent.remove(name);
+                    self.sent.set(name, None);
                     return Ok(false);
                 }
                 None => {
@@ -137,7 +158,7 @@ impl Outbox {
             _ => height,
         };
         self.still = Some((latest, since));
-        height - since >= STUCK_AFTER && self.sent.values().all(|signed| signed.nonce != latest)
+        height - since >= STUCK_AFTER && !self.sent.follows(latest)
     }
 
     /// Sends a move under the next free nonce, or in the place of what the node holds under one that it `replaces`;
@@ -149,17 +170,22 @@ impl Outbox {
             Some(nonce) => nonce,
             None => sender.node().nonce(sender.address(), "pending").await?,
         };
+        let before = self.sent.get(name);
         let mut raises = 0;
         loop {
             let signed = sender.sign(call, nonce, raises).await?;
-            match sender.broadcast(&signed).await {
-                Ok(()) => {
-                    self.sent.insert(name.to_owned(), signed);
-                    return Ok(true);
-                }
-                Err(e) if is_in_flight(&e) => return Ok(false),
-                Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
-                Err(e) => return Err(e),
+            // Noted before it leaves: where nobody knows whether it arrived, the same bytes are sent again.
+            self.sent.set(name, Some(signed.clone()));
+            let refused = match sender.broadcast(&signed).await {
+                Ok(()) => return Ok(true),
+                Err(down @ Refusal::Down(_)) => return Err(down),
+                Err(e) => e,
+            };
+            self.sent.set(name, before.clone());
+            match refused {
+                e if is_in_flight(&e) => return Ok(false),
+                e if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
+                e => return Err(e),
             }
         }
     }
@@ -172,7 +198,7 @@ impl Outbox {
             Err(e) if is_in_flight(&e) => Ok(false),
             // Its nonce went to another, or its price is too low now: made anew at the next look.
             Err(_) => {
-                self.sent.remove(name);
+                self.sent.set(name, None);
                 Ok(false)
             }
         }
@@ -182,13 +208,15 @@ impl Outbox {
         let Some(dearer) = self.sender.dearer(&old).await? else {
             return Ok(false);
         };
+        self.sent.set(name, Some(dearer.clone()));
         match self.sender.broadcast(&dearer).await {
-            Ok(()) => {
-                self.sent.insert(name.to_owned(), dearer);
-                Ok(false)
+            Ok(()) => Ok(false),
+            Err(down @ Refusal::Down(_)) => Err(down),
+            Err(e) => {
+                // The cheaper one is what may still execute.
+                self.sent.set(name, Some(old));
+                if is_in_flight(&e) { Ok(false) } else { Err(e) }
             }
-            Err(e) if is_in_flight(&e) => Ok(false),
-            Err(e) => Err(e),
         }
     }
 }

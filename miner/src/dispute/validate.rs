@@ -128,7 +128,7 @@ impl Validator {
         let doubter = keeping(Arc::clone(&shelf));
         Ok(Self {
             look_back: verifier.longest().await.map_err(fail)? + REORG_DEPTH,
-            outbox: Outbox::new(sender),
+            outbox: Outbox::kept(sender, shelf.data(), ("validate", verifier.address())),
             checks: Checks::new(verifier.clone(), Arc::clone(&shelf), Arc::clone(&doubter)),
             verifier,
             shelf,

@@ -185,6 +185,11 @@ impl Neuron {
         }
         match node.inscription(old.hash).await.map_err(fail)?.map(|w| w.stage) {
             Some(InscriptionStage::Broadcast) => return Ok(Way::Waits),
+            Some(InscriptionStage::Mempool) if self.waits_behind_a_gap(old).await? => {
+                return Ok(Way::Over(
+                    "a transaction before it was let go; each job goes alone",
+                ));
+            }
             Some(InscriptionStage::Mempool) => {}
             _ => match self.sender.broadcast(old).await {
                 Ok(()) => return Ok(Way::Waits),
@@ -225,6 +230,9 @@ impl Neuron {
         call: Call,
     ) -> Result<bool, Failure> {
         let id = self.journal.next_batch();
+        // The seat that answers disputes sends with this key, too.
+        let sender = self.sender.clone();
+        let _turn = sender.turn().await;
         let mut raises = 0;
         loop {
             let nonce = match self.hub.node().nonce(self.sender.address(), "pending").await {

@@ -213,24 +213,33 @@ impl Neuron {
                 }
                 tracing::warn!(job = %job_id, %step, tx = %old.hash, "reverted; trying again");
             } else {
+                let mut is_behind_a_gap = false;
                 match node.inscription(old.hash).await.map_err(fail)?.map(|w| w.stage) {
                     Some(InscriptionStage::Broadcast) => return Ok(()),
-                    Some(InscriptionStage::Mempool) => return self.pay_more(job_id, step, old).await,
+                    Some(InscriptionStage::Mempool) if !self.waits_behind_a_gap(&old).await? => {
+                        return self.pay_more(job_id, step, old).await;
+                    }
+                    // It would wait for ever: signed anew at the free nonce, below.
+                    Some(InscriptionStage::Mempool) => is_behind_a_gap = true,
                     _ => {}
                 }
-                match self.sender.broadcast(&old).await {
-                    Ok(()) => {
-                        tracing::info!(job = %job_id, %step, tx = %old.hash, "sent again");
-                        return Ok(());
+                if is_behind_a_gap {
+                    tracing::warn!(job = %job_id, %step, tx = %old.hash, "a transaction before it was let go; signing anew");
+                } else {
+                    match self.sender.broadcast(&old).await {
+                        Ok(()) => {
+                            tracing::info!(job = %job_id, %step, tx = %old.hash, "sent again");
+                            return Ok(());
+                        }
+                        Err(e) if is_nonce_used(&e) => {}
+                        // The cheaper one of this nonce is on its way to Bitcoin, and does the same.
+                        Err(e) if is_in_flight(&e) => return Ok(()),
+                        Err(e) if is_too_cheap(&e) => {
+                            raises = 1;
+                            nonce = Some(old.nonce);
+                        }
+                        Err(e) => return self.refused(job_id, step, e),
                     }
-                    Err(e) if is_nonce_used(&e) => {}
-                    // The cheaper one of this nonce is on its way to Bitcoin, and does the same.
-                    Err(e) if is_in_flight(&e) => return Ok(()),
-                    Err(e) if is_too_cheap(&e) => {
-                        raises = 1;
-                        nonce = Some(old.nonce);
-                    }
-                    Err(e) => return self.refused(job_id, step, e),
                 }
             }
         }
@@ -262,6 +271,13 @@ impl Neuron {
                 Err(e) => return self.refused(job_id, step, e),
             }
         }
+    }
+
+    /// Whether a transaction in the mempool stands behind a nonce that nothing there has any more: one before it was let
+    /// go, and it could never be executed.
+    pub(super) async fn waits_behind_a_gap(&self, signed: &Signed) -> Result<bool, Failure> {
+        let free = self.hub.node().nonce(self.sender.address(), "pending").await;
+        Ok(free.map_err(|e| e.into_failure("reading the nonce"))? < signed.nonce)
     }
 
     /// Replaces a transaction that waits in the mempool where the price has risen above what it pays. The dearer

@@ -1,111 +1,23 @@
 //! Moves before a node whose mempool the test moves: none is blocked by another's transaction, none is paid twice.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
-use alloy::{
-    consensus::{Transaction, TxEnvelope},
-    eips::eip2718::Decodable2718,
-    signers::local::PrivateKeySigner,
-};
-use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::{consensus::Transaction, signers::local::PrivateKeySigner};
+use alloy_primitives::{Address, B256, TxKind, U256};
 use serde_json::{Value, json};
 
 use crate::{
-    chain::{Hub, Sender, send::Call, testnode},
+    chain::{
+        Hub, Sender,
+        send::Call,
+        testnode,
+        testpool::{Executed, Pool},
+    },
+    datadir::DataDir,
     dispute::Outbox,
 };
 
 const HUB: Address = Address::repeat_byte(5);
-
-/// A node's view of one account.
-struct Pool {
-    /// Priority fee per gas that it asks.
-    quote: u128,
-    /// Transactions that wait, by nonce.
-    waiting: BTreeMap<u64, TxEnvelope>,
-    /// Executed ones in order, with their heights: those of an account count its nonces.
-    executed: Vec<(TxEnvelope, u64)>,
-}
-
-impl Pool {
-    fn next(&self) -> u64 {
-        self.executed.len() as u64
-    }
-
-    fn answer(&mut self, method: &str, params: &Value) -> Result<Value, String> {
-        let hash = || params[0].as_str().unwrap().parse::<B256>().unwrap();
-        Ok(match method {
-            "eth_chainId" => json!("0x1"),
-            "eth_getCode" => json!("0x01"),
-            "eth_estimateGas" => json!("0x186a0"),
-            "eth_maxPriorityFeePerGas" => json!(format!("{:#x}", self.quote)),
-            "eth_getBlockByNumber" => json!({ "baseFeePerGas": "0x7" }),
-            "eth_getTransactionCount" if params[1] == "latest" => json!(format!("{:#x}", self.next())),
-            "eth_getTransactionCount" => {
-                let free = (self.next()..).find(|n| !self.waiting.contains_key(n));
-                json!(format!("{:#x}", free.unwrap()))
-            }
-            "eth_getTransactionReceipt" => {
-                let found = self.executed.iter().find(|(tx, _)| *tx.tx_hash() == hash());
-                match found {
-                    Some((tx, height)) => json!({
-                        "type": "0x2", "status": "0x1", "cumulativeGasUsed": "0x1", "gasUsed": "0x1",
-                        "logs": [], "logsBloom": format!("0x{}", "00".repeat(256)), "effectiveGasPrice": "0x1",
-                        "transactionHash": tx.tx_hash(), "transactionIndex": "0x0", "blockHash": B256::ZERO,
-                        "blockNumber": format!("{height:#x}"), "from": Address::ZERO, "to": HUB,
-                        "contractAddress": null,
-                    }),
-                    None => Value::Null,
-                }
-            }
-            "bitai_getInscription" => match self.waiting.values().find(|tx| *tx.tx_hash() == hash()) {
-                Some(tx) => json!({ "txHash": tx.tx_hash(), "stage": "mempool" }),
-                None => Value::Null,
-            },
-            "eth_sendRawTransaction" => {
-                let raw: Bytes = serde_json::from_value(params[0].clone()).unwrap();
-                let new = TxEnvelope::decode_2718(&mut raw.as_ref()).unwrap();
-                self.take(new)?
-            }
-            other => return Err(format!("no method {other}")),
-        })
-    }
-
-    fn take(&mut self, new: TxEnvelope) -> Result<Value, String> {
-        let tip = |tx: &TxEnvelope| tx.max_priority_fee_per_gas().unwrap();
-        if new.nonce() < self.next() {
-            return Err("nonce too low".into());
-        }
-        if let Some(old) = self.waiting.get(&new.nonce()) {
-            if old.tx_hash() == new.tx_hash() {
-                return Err("already known".into());
-            }
-            if tip(&new) < tip(old) + tip(old).div_ceil(10) {
-                return Err("replacement transaction underpriced".into());
-            }
-        }
-        if tip(&new) < self.quote {
-            return Err("transaction underpriced: effective priority fee too low".into());
-        }
-        let hash = json!(new.tx_hash());
-        self.waiting.insert(new.nonce(), new);
-        Ok(hash)
-    }
-
-    /// A block at this height: executes what waits in order of nonces and pays enough.
-    fn mine(&mut self, height: u64) {
-        while let Some(tx) = self.waiting.remove(&self.next()) {
-            if tx.max_priority_fee_per_gas().unwrap() < self.quote {
-                self.waiting.insert(self.next(), tx);
-                return;
-            }
-            self.executed.push((tx, height));
-        }
-    }
-}
 
 struct Stage {
     pool: Arc<Mutex<Pool>>,
@@ -115,11 +27,7 @@ struct Stage {
 
 impl Stage {
     async fn new() -> Self {
-        let pool = Arc::new(Mutex::new(Pool {
-            quote: 100,
-            waiting: BTreeMap::new(),
-            executed: Vec::new(),
-        }));
+        let pool = Arc::new(Mutex::new(Pool::new(HUB)));
         let state = Arc::clone(&pool);
         let answers = move |method: &str, params: &Value| state.lock().unwrap().answer(method, params);
         let hub = testnode::hub(1, HUB, answers).await;
@@ -134,7 +42,7 @@ impl Stage {
     /// What was executed, by what each call says.
     fn executed(&self) -> Vec<String> {
         let pool = self.pool.lock().unwrap();
-        let words = |(tx, _): &(TxEnvelope, u64)| String::from_utf8_lossy(tx.input()).into_owned();
+        let words = |e: &Executed| String::from_utf8_lossy(e.tx.input()).into_owned();
         pool.executed.iter().map(words).collect()
     }
 
@@ -237,6 +145,105 @@ async fn a_move_that_is_due_once_more_is_sent_once_more() {
     assert!(!s.push(2, "withdraw").await, "once");
     s.pool(|p| p.mine(3));
     assert_eq!(s.executed(), ["withdraw", "withdraw"]);
+}
+
+/// A seat with a place on disk.
+fn kept(hub: &Hub, data: &DataDir) -> Outbox {
+    Outbox::kept(sender(hub), data, ("defend", HUB))
+}
+
+#[tokio::test]
+async fn a_restart_sends_the_very_bytes_again_and_signs_no_second_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::resolve(Some(dir.path().to_owned())).unwrap();
+    let mut s = Stage::new().await;
+    s.outbox = kept(&s.hub, &data);
+    assert!(s.push(1, "due").await);
+    let first = s.pool(|p| p.waiting.remove(&0)).unwrap();
+    // The node has lost it, and so has the process.
+    s.outbox = kept(&s.hub, &data);
+    assert!(!s.push(1, "due").await, "sent again, not signed");
+    let again = s.pool(|p| p.waiting.get(&0).cloned()).unwrap();
+    assert_eq!(again.tx_hash(), first.tx_hash());
+    // Executed above what the next process reads first: it is not paid twice.
+    s.pool(|p| p.mine(2));
+    s.outbox = kept(&s.hub, &data);
+    assert!(!s.push(1, "due").await);
+    assert!(s.push(1, "other").await);
+    s.pool(|p| p.mine(3));
+    assert_eq!(s.executed().iter().filter(|w| *w == "due").count(), 1);
+}
+
+#[tokio::test]
+async fn a_move_that_left_without_an_answer_is_the_one_that_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::resolve(Some(dir.path().to_owned())).unwrap();
+    let mut s = Stage::new().await;
+    s.outbox = kept(&s.hub, &data);
+    s.pool(|p| p.is_deaf = true);
+    assert!(
+        s.outbox.push(1, "due", &call("due")).await.is_err(),
+        "nobody knows"
+    );
+    let raw = std::fs::read_dir(data.moves()).unwrap().count();
+    assert_eq!(raw, 1, "noted before it left");
+    s.pool(|p| p.is_deaf = false);
+    s.outbox = kept(&s.hub, &data);
+    assert!(!s.push(1, "due").await);
+    s.pool(|p| p.mine(2));
+    s.push(2, "due").await;
+    assert_eq!(s.executed(), ["due"]);
+}
+
+#[tokio::test]
+async fn moves_of_a_process_before_that_nothing_asks_for_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::resolve(Some(dir.path().to_owned())).unwrap();
+    let mut s = Stage::new().await;
+    s.outbox = kept(&s.hub, &data);
+    assert!(s.push(1, "over").await);
+    s.pool(|p| p.quote = 1000);
+    // Its claim ended: it is never pushed again, and blocks what is due until it is taken for a stranger's.
+    s.outbox = kept(&s.hub, &data);
+    for height in 2..5 {
+        assert!(!s.push(height, "due").await);
+    }
+    assert!(!s.outbox.is_under_way("over") || !s.push(5, "due").await);
+    s.push(6, "due").await;
+    assert!(!s.outbox.is_under_way("over"));
+    s.pool(|p| p.mine(7));
+    assert_eq!(s.executed(), ["due"]);
+}
+
+#[tokio::test]
+async fn a_file_of_moves_that_cannot_be_read_is_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = DataDir::resolve(Some(dir.path().to_owned())).unwrap();
+    let mut s = Stage::new().await;
+    let file = || {
+        std::fs::read_dir(data.moves())
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+    };
+    s.outbox = kept(&s.hub, &data);
+    s.push(1, "due").await;
+    for broken in [
+        "",
+        "{",
+        r#"{"version":2,"moves":{}}"#,
+        r#"{"version":1,"moves":{},"more":1}"#,
+    ] {
+        std::fs::write(file(), broken).unwrap();
+        s.outbox = kept(&s.hub, &data);
+        assert!(!s.outbox.is_under_way("due"), "{broken}");
+    }
+    s.pool(|p| p.mine(1));
+    assert!(s.push(2, "next").await);
+    s.outbox = kept(&s.hub, &data);
+    assert!(s.outbox.is_under_way("next"), "written whole again");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A neuron on its own: before a node that the test moves, and on devices that fail or take their time.
 
+mod batch;
 mod device;
 mod market;
 mod price;
