@@ -23,61 +23,6 @@ use crate::{
     gpu,
 };
 
-<<<<<<< HEAD:miner/src/config/mod.rs
-=======
-/// The configuration file, every key optional.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct File {
-    /// Node URLs, tried in order.
-    #[serde(default)]
-    pub node: Vec<String>,
-    /// Chain id to insist on.
-    pub chain_id: Option<u64>,
-    /// WorkerHub.
-    pub hub: Option<Address>,
-    /// ModelRegistry.
-    pub registry: Option<Address>,
-    /// Key name or keystore file.
-    pub keystore: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<std::path::PathBuf>,
-    /// Processor.
-    pub device: Option<DeviceKind>,
-    /// Threads.
-    pub threads: Option<usize>,
-    /// `--gpu`.
-    pub gpu: Option<gpu::Choice>,
-    /// Wei asked for a job, as a decimal string.
-    pub ask_job: Option<U256>,
-    /// Wei asked for a prompt id.
-    pub ask_in: Option<u64>,
-    /// Wei asked for a token of the answer.
-    pub ask_out: Option<u64>,
-    /// The endpoint for programs.
-    #[serde(default)]
-    pub gateway: crate::gateway::Settings,
-}
-
-/// What a devnet writes for the miners of its data directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DevnetChain {
-    /// Node URL.
-    pub node: String,
-    /// Chain id.
-    pub chain_id: u64,
-    /// WorkerHub.
-    pub hub: Address,
-    /// ModelRegistry.
-    pub registry: Address,
-    /// Keystore file of an account with coins.
-    pub keystore: String,
-    /// Its password file.
-    pub password_file: std::path::PathBuf,
-}
-
->>>>>>> 85f6e2d (serve: an OpenAI-compatible endpoint that answers at once, with the trace root):miner/src/config.rs
 /// Which chain is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
