@@ -140,7 +140,7 @@ async fn run(cli: &Cli) -> Result<(), Failure> {
                 None => cli.challenge_window,
             },
             clock: cli.clock,
-            validators: cli.validators,
+            validators: cli.validators || cli.liar == Some(Kind::Validator),
         },
     };
     let spinner = bitai_miner::progress::spinner("starting the devnet");

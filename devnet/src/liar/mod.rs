@@ -1,10 +1,13 @@
 //! The test kit's liars: neurons that claim what they did not compute, and a challenger who doubts what is right. They
 //! play against the product's own seats on a running devnet. Nothing of this is in the miner.
 
+mod explain;
 mod lie;
 mod neuron;
+mod other;
 mod play;
 mod print;
+pub mod validator;
 
 use clap::ValueEnum;
 
@@ -40,10 +43,16 @@ pub enum Kind {
     Kv,
     /// The last token
     Token,
+    /// The last token of random draws, with sums over ids that draw it
+    Draw,
+    /// Half of the output, ended by a stop id that was not sampled
+    Truncated,
     /// Another last token than the one behind the root
     Output,
     /// Weights of another model, in one row of one tensor
     Weights,
+    /// A shorter model: the second half of the layers left out
+    Short,
     /// A root behind which there is nothing
     Root,
     /// Pieces of rows that are not the committed ones
@@ -56,11 +65,13 @@ pub enum Kind {
     Two,
     /// An honest neuron, doubted by a challenger whose own run is wrong
     FalseDispute,
+    /// An honest neuron, and a validator that attests a root over nothing
+    Validator,
 }
 
 impl Kind {
     /// Whether the neuron is the one who lies.
     pub const fn is_neurons(self) -> bool {
-        !matches!(self, Self::FalseDispute)
+        !matches!(self, Self::FalseDispute | Self::Validator)
     }
 }

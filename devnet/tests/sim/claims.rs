@@ -33,7 +33,7 @@ pub(crate) enum What {
 }
 
 /// Lies of the kit that a neuron tells by what it reveals or answers.
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 21] = [
     Kind::Linear,
     Kind::Attention,
     Kind::Quant,
@@ -46,6 +46,9 @@ const KINDS: [Kind; 18] = [
     Kind::Out,
     Kind::Kv,
     Kind::Token,
+    Kind::Draw,
+    Kind::Truncated,
+    Kind::Short,
     Kind::Output,
     Kind::Weights,
     Kind::Root,
@@ -56,7 +59,7 @@ const KINDS: [Kind; 18] = [
 
 /// A lie of the kit that this model has a site for.
 pub(crate) fn kind(dice: &mut Dice, pack: &Pack) -> Kind {
-    let has_out = pack.program().sites.iter().any(|s| matches!(s.op, Op::Out));
+    let has_out = !pack.program().checkpoints().is_empty();
     match dice.pick(&KINDS) {
         Kind::Out if !has_out => Kind::Kv,
         kind => kind,
@@ -90,6 +93,25 @@ pub(crate) fn job(dice: &mut Dice, pack: &Pack) -> Job {
         stop_ids: vec![],
         sampler,
         seed: dice.below(u64::MAX),
+    }
+}
+
+/// Makes the job one that can be lied about so.
+pub(crate) fn make_room(dice: &mut Dice, job: &mut Job, kind: Kind) {
+    match kind {
+        Kind::Draw if job.sampler == Sampler::GREEDY => {
+            job.sampler = Sampler {
+                temperature_q16: 30_000 + dice.small(60_000),
+                top_k: dice.pick(&[0, 3, 40]),
+                top_p_q16: 20_000 + dice.small(45_537),
+            };
+        }
+        Kind::Truncated => {
+            job.max_new = 3 + dice.small(4);
+            // Above the bytes, seldom the most likely id.
+            job.stop_ids = vec![257];
+        }
+        _ => {}
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Bytes;
+use bitai_contracts::explain_revert;
 use bitai_miner::chain::send::Call;
 use bitai_types::chain::GAS_PER_BYTE;
 
@@ -43,8 +44,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Sends a move, unless one of this name waits or it would revert now. `hold` heights go by before the scheduler
-    /// takes it by itself.
+    /// Sends a move, unless one of this name waits; gives the reason where it would revert now and is not sent. `hold`
+    /// heights go by before the scheduler takes it by itself.
     pub(crate) fn push(
         &mut self,
         chain: &Chain,
@@ -52,9 +53,9 @@ impl Pool {
         name: &str,
         call: &Call,
         (tip, hold): (u128, u64),
-    ) -> bool {
+    ) -> Result<(), String> {
         if self.waiting.iter().any(|w| w.who == who && w.name == name) {
-            return false;
+            return Ok(());
         }
         let key = signer(who);
         let first = chain.nonce(key.address());
@@ -65,9 +66,8 @@ impl Pool {
             .map(|w| w.nonce)
             .collect();
         let nonce = (first..).find(|n| !used.contains(n)).unwrap();
-        let Ok(raw) = sign(chain, &key, call, nonce, tip) else {
-            return false;
-        };
+        let raw = sign(chain, &key, call, nonce, tip)
+            .map_err(|data| explain_revert(&data).unwrap_or_else(|| data.to_string()))?;
         self.waiting.push(Waiting {
             who,
             name: name.to_owned(),
@@ -78,7 +78,7 @@ impl Pool {
             bears: chain.base_fee() * 2,
             hold: chain.height() + 1 + hold,
         });
-        true
+        Ok(())
     }
 
     /// The sender starts again and knows nothing of what it sent.
@@ -98,6 +98,12 @@ impl Pool {
             w.raw = seal(chain, &signer(w.who), what, w.nonce, w.tip, gas.max(400_000));
             w.bears = base * 2;
         }
+    }
+
+    /// What waits, for who plays a case again.
+    pub(crate) fn tell(&self) -> String {
+        let one = |w: &Waiting| format!("{} {} nonce {} from {}", w.who, w.name, w.nonce, w.hold);
+        self.waiting.iter().map(one).collect::<Vec<_>>().join("; ")
     }
 
     /// Makes a block: everything of the senders in `forced`, then whatever the dice let in, then `spam` burnt gas.

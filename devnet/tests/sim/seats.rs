@@ -89,15 +89,18 @@ pub(crate) struct Neuron {
     /// Explains the claim; an honest neuron's is made again after a restart.
     explainer: Option<Explainer>,
     answers: BTreeMap<B256, Option<Vec<u8>>>,
+    /// Whether it has an answer to everything.
+    is_honest: bool,
     /// Answers after which it says nothing more.
     pub(crate) mute_after: usize,
 }
 
 impl Neuron {
-    pub(crate) fn new(explainer: Explainer, mute_after: usize) -> Self {
+    pub(crate) fn new(explainer: Explainer, is_honest: bool, mute_after: usize) -> Self {
         Self {
             explainer: Some(explainer),
             answers: BTreeMap::new(),
+            is_honest,
             mute_after,
         }
     }
@@ -126,8 +129,13 @@ impl Neuron {
         let explainer = self.explainer.as_mut()?;
         if !self.answers.contains_key(&id) {
             let made = if self.answers.len() < self.mute_after {
-                let answer = explainer.answer(&seen.asked[&id]).ok();
-                answer.and_then(|a| a.encode(&id.0).ok())
+                let answer = explainer.answer(&seen.asked[&id]);
+                assert!(
+                    answer.is_ok() || !self.is_honest,
+                    "an honest neuron has no answer to {:?}: {answer:?}",
+                    seen.asked[&id]
+                );
+                answer.ok().and_then(|a| a.encode(&id.0).ok())
             } else {
                 None
             };
