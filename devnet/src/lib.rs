@@ -244,6 +244,8 @@ impl Devnet {
             keep_offers: false,
             batch_wait: 1,
             device: options.device,
+            devices: Default::default(),
+            finish: std::time::Duration::ZERO,
         };
         let signer = Account::named("neuron").signer;
         let (stop, stopped) = oneshot::channel::<()>();

@@ -30,6 +30,8 @@ async fn start(devnet: &Devnet, options: &bitai_devnet::Options) -> Working {
         keep_offers: false,
         batch_wait: 500,
         device: options.device,
+        devices: Default::default(),
+        finish: std::time::Duration::ZERO,
     };
     let signer = Account::named("neuron").signer;
     let neuron = worker::prepare(&options.data, devnet.hub.clone(), signer, &settings)

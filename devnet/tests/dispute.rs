@@ -137,6 +137,8 @@ async fn neuron(
         keep_offers: false,
         batch_wait: 1,
         device: options.device,
+        devices: Default::default(),
+        finish: std::time::Duration::ZERO,
     };
     let signer = Account::named("neuron").signer;
     let (stop, stopped) = oneshot::channel::<()>();

@@ -67,6 +67,8 @@ async fn a_neuron_takes_back_offers_that_it_does_not_serve() {
             keep_offers,
             batch_wait: 1,
             device: options.device,
+            devices: Default::default(),
+            finish: std::time::Duration::ZERO,
         };
         let prepared = worker::prepare(&options.data, hub.clone(), account.signer.clone(), &settings).await;
         prepared.unwrap();

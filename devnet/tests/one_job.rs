@@ -148,6 +148,8 @@ async fn refusals_have_their_codes(devnet: &Devnet, options: &bitai_devnet::Opti
         keep_offers: false,
         batch_wait: 1,
         device: options.device,
+        devices: Default::default(),
+        finish: std::time::Duration::ZERO,
     };
     let hub = devnet.hub.clone();
     let signer = Account::named("bob").signer;

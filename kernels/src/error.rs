@@ -59,4 +59,14 @@ pub enum KernelError {
         /// The driver's or our own words.
         why: String,
     },
+    /// The driver lost the device: nothing runs on it until it is opened anew, or reset.
+    #[error(
+        "{device} is lost: {why}; if it stays away, reset it (nvidia-smi --gpu-reset) or restart the machine"
+    )]
+    Lost {
+        /// The device's name.
+        device: String,
+        /// The driver's words.
+        why: String,
+    },
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bitai_contracts::ModelKey;
 use bitai_kernels::{
-    Device, DeviceInfo, Hash, ReferenceDevice, Sampler as KernelSampler, Trace, cpu::CpuDevice,
+    Device, DeviceInfo, Hash, KernelError, ReferenceDevice, Sampler as KernelSampler, Trace, cpu::CpuDevice,
 };
 use bitai_model::{
     engine::{Engine, EngineError},
@@ -17,10 +17,11 @@ use crate::{cli::DeviceKind, config, exit::Failure, gpu};
 
 /// The processor that was chosen.
 pub fn device(config: config::Device) -> Result<Box<dyn Device>, Failure> {
-    let failed = |e: bitai_kernels::KernelError| Failure::Device(e.to_string());
+    let failed = |e: KernelError| kernel_failure(&e);
     Ok(match config.kind {
+        DeviceKind::Auto if gpu::any() => Box::new(gpu::open(config.gpu)?),
         DeviceKind::Reference => Box::new(ReferenceDevice),
-        DeviceKind::Cpu => Box::new(CpuDevice::new(config.threads).map_err(failed)?),
+        DeviceKind::Cpu | DeviceKind::Auto => Box::new(CpuDevice::new(config.threads).map_err(failed)?),
         DeviceKind::CpuPortable => Box::new(CpuDevice::portable(config.threads).map_err(failed)?),
         DeviceKind::Cuda => Box::new(gpu::open(config.gpu)?),
     })
@@ -40,7 +41,16 @@ pub fn engine_failure(error: EngineError) -> Failure {
         e @ (EngineError::NotADecoder | EngineError::NotAnEncoder | EngineError::NoAnswer(_)) => {
             Failure::Usage(e.to_string())
         }
-        EngineError::Kernel(e) => Failure::Device(e.to_string()),
+        EngineError::Kernel(e) => kernel_failure(&e),
+    }
+}
+
+/// What a device refuses or says when it fails, as the command that asked ends.
+pub fn kernel_failure(error: &KernelError) -> Failure {
+    match error {
+        KernelError::OutOfMemory { .. } => Failure::NoRoom(error.to_string()),
+        KernelError::Lost { .. } => Failure::Lost(error.to_string()),
+        e => Failure::Device(e.to_string()),
     }
 }
 

@@ -37,6 +37,8 @@ Exit codes:
   42  not enough space on the disk
   50  download failed; the same command goes on where it stopped
   51  a download has another SHA-256 than it should
+  52  no device has room for the model or job
+  53  the driver lost the GPU
  130  interrupted";
 
 /// Why a command failed. The message names the bad thing and, where there is one, the mend.
@@ -255,6 +257,12 @@ pub enum Failure {
         /// The right one.
         want: String,
     },
+    /// A model or job that no device has room for; the words name it, with the numbers.
+    #[error("no room: {0}")]
+    NoRoom(String),
+    /// A GPU that its driver lost.
+    #[error("device: {0}")]
+    Lost(String),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -295,8 +303,15 @@ impl Failure {
             Self::Space { .. } => 42,
             Self::Download { .. } => 50,
             Self::Checksum { .. } => 51,
+            Self::NoRoom(_) => 52,
+            Self::Lost(_) => 53,
             Self::Interrupted => 130,
         }
+    }
+
+    /// Whether the device is to blame: another one may do what was asked.
+    pub const fn is_device(&self) -> bool {
+        matches!(self, Self::Device(_) | Self::Lost(_) | Self::NoRoom(_))
     }
 
     /// A disk failure at `path`.
@@ -409,6 +424,8 @@ mod tests {
                 got: String::new(),
                 want: String::new(),
             },
+            Failure::NoRoom(String::new()),
+            Failure::Lost(String::new()),
             Failure::Interrupted,
         ];
         let mut codes: Vec<u8> = all.iter().map(Failure::code).collect();

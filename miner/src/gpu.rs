@@ -1,11 +1,11 @@
-//! Which GPU is meant, and opening it: by number, by PCI address, or the first.
+//! Which GPUs are meant, and opening them: by number, by PCI address, the first, or all.
 
 use std::{fmt, str::FromStr};
 
 use bitai_kernels::cuda::{CudaDevice, GpuInfo, Memory, gpus};
 use serde::Deserialize;
 
-use crate::exit::Failure;
+use crate::{engine::kernel_failure, exit::Failure};
 
 /// A GPU as it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -60,6 +60,80 @@ impl fmt::Display for Choice {
     }
 }
 
+/// GPUs as they were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub enum List {
+    /// Every one.
+    #[default]
+    All,
+    /// These, in this order.
+    These(Vec<Choice>),
+}
+
+impl TryFrom<String> for List {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for List {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let choices: Result<Vec<Choice>, _> = text.split(',').map(|part| part.trim().parse()).collect();
+        choices.map(Self::These)
+    }
+}
+
+impl List {
+    /// The one that serves where one is enough.
+    pub fn first(&self) -> Choice {
+        match self {
+            Self::All => Choice::First,
+            Self::These(choices) => choices.first().copied().unwrap_or_default(),
+        }
+    }
+
+    /// The GPUs among those that are there, each once.
+    pub fn choose(&self, all: &[GpuInfo]) -> Result<Vec<GpuInfo>, Failure> {
+        let choices = match self {
+            Self::All => {
+                find(Choice::First, all.to_vec())?;
+                return Ok(all.to_vec());
+            }
+            Self::These(choices) => choices,
+        };
+        let mut chosen: Vec<GpuInfo> = Vec::new();
+        for choice in choices {
+            let gpu = find(*choice, all.to_vec())?;
+            if !chosen.contains(&gpu) {
+                chosen.push(gpu);
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// Whether there is a GPU with a driver.
+pub fn any() -> bool {
+    gpus().is_ok_and(|all| !all.is_empty())
+}
+
+/// The GPUs that are there, with those meant by a list.
+pub fn chosen(list: &List) -> Result<Vec<GpuInfo>, Failure> {
+    list.choose(&gpus().map_err(|e| kernel_failure(&e))?)
+}
+
+/// Opens a GPU that was described before.
+pub fn open_known(gpu: GpuInfo) -> Result<CudaDevice, Failure> {
+    CudaDevice::open(gpu, Memory::default()).map_err(|e| kernel_failure(&e))
+}
+
 impl Choice {
     fn is(self, gpu: &GpuInfo) -> bool {
         match self {
@@ -72,10 +146,8 @@ impl Choice {
 
 /// Opens the GPU that was asked for.
 pub fn open(choice: Choice) -> Result<CudaDevice, Failure> {
-    let failed = |e: bitai_kernels::KernelError| Failure::Device(e.to_string());
-    let all = gpus().map_err(failed)?;
-    let gpu = find(choice, all)?;
-    CudaDevice::open(gpu, Memory::default()).map_err(failed)
+    let all = gpus().map_err(|e| kernel_failure(&e))?;
+    open_known(find(choice, all)?)
 }
 
 fn find(choice: Choice, all: Vec<GpuInfo>) -> Result<GpuInfo, Failure> {
@@ -115,6 +187,36 @@ mod tests {
         assert_eq!(index("0000:C1:00.0"), 1);
         assert_eq!(index("01:00"), 0);
         assert_eq!(find(Choice::First, all()).unwrap().index, 0);
+    }
+
+    #[test]
+    fn a_list_names_each_gpu_once_and_in_its_order() {
+        let all = [gpu(0, "0000:01:00"), gpu(1, "0000:c1:00"), gpu(2, "0000:c2:00")];
+        let chosen = |text: &str| -> Vec<u32> {
+            let list: List = text.parse().unwrap();
+            list.choose(&all).unwrap().iter().map(|g| g.index).collect()
+        };
+        assert_eq!(chosen("all"), [0, 1, 2]);
+        assert_eq!(chosen("2, 0000:01:00,2"), [2, 0]);
+        assert_eq!("1,0".parse::<List>().unwrap().first(), Choice::Index(1));
+        assert_eq!(List::All.first(), Choice::First);
+    }
+
+    #[test]
+    fn rejects_a_list_with_a_gpu_that_is_not_there_or_no_gpu() {
+        let all = [gpu(0, "0000:01:00")];
+        let why = "0,5".parse::<List>().unwrap().choose(&all).unwrap_err();
+        assert!(why.to_string().contains("GPU 5 is not there"), "{why}");
+        assert!(
+            List::All
+                .choose(&[])
+                .unwrap_err()
+                .to_string()
+                .contains("--device cpu")
+        );
+        for bad in ["", "0,", "all,0", "x"] {
+            assert!(bad.parse::<List>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -96,10 +96,8 @@ impl Cache {
             return Err(refused(need as u64 * group, free, &self.driver_name));
         }
         let Some(slot) = self.free_slots.pop() else {
-            return Err(KernelError::Device {
-                device: self.driver_name.clone(),
-                why: format!("{SLOTS} sequences are open; close one first"),
-            });
+            let full = format!("{}: {SLOTS} sequences are open", self.driver_name);
+            return Err(refused(group, 0, &full));
         };
         let groups = self.free_pages.split_off(self.free_pages.len() - need);
         let place = Place { slot, groups };

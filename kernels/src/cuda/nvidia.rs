@@ -80,10 +80,37 @@ fn failed(who: &str, what: &str, e: &DriverError) -> KernelError {
         .error_name()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_else(|_| format!("{:?}", e.0));
-    KernelError::Device {
-        device: who.into(),
-        why: format!("{what}: {name}"),
+    let (device, why) = (who.into(), format!("{what}: {name}"));
+    if loses(e.0) {
+        KernelError::Lost { device, why }
+    } else {
+        KernelError::Device { device, why }
     }
+}
+
+/// Errors after which a context gives nothing but errors (CUDA driver API, "data types", `CUresult`).
+fn loses(e: sys::CUresult) -> bool {
+    use sys::CUresult as E;
+    matches!(
+        e,
+        E::CUDA_ERROR_DEINITIALIZED
+            | E::CUDA_ERROR_NO_DEVICE
+            | E::CUDA_ERROR_DEVICE_UNAVAILABLE
+            | E::CUDA_ERROR_ECC_UNCORRECTABLE
+            | E::CUDA_ERROR_NVLINK_UNCORRECTABLE
+            | E::CUDA_ERROR_CONTEXT_IS_DESTROYED
+            | E::CUDA_ERROR_ILLEGAL_ADDRESS
+            | E::CUDA_ERROR_LAUNCH_TIMEOUT
+            | E::CUDA_ERROR_HARDWARE_STACK_ERROR
+            | E::CUDA_ERROR_ILLEGAL_INSTRUCTION
+            | E::CUDA_ERROR_MISALIGNED_ADDRESS
+            | E::CUDA_ERROR_INVALID_ADDRESS_SPACE
+            | E::CUDA_ERROR_INVALID_PC
+            | E::CUDA_ERROR_LAUNCH_FAILED
+            | E::CUDA_ERROR_SYSTEM_NOT_READY
+            | E::CUDA_ERROR_SYSTEM_DRIVER_MISMATCH
+            | E::CUDA_ERROR_UNKNOWN
+    )
 }
 
 /// A GPU that is open.

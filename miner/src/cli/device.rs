@@ -7,15 +7,15 @@ use super::Profile;
 /// Which processor, and how much of it.
 #[derive(Debug, Clone, Args)]
 pub struct DeviceArgs {
-    /// Processor
+    /// Processor [default: `run`: auto; else cpu]
     #[arg(long, value_enum, env = "BITAI_DEVICE")]
     pub device: Option<DeviceKind>,
     /// Threads [default: all]
     #[arg(long, env = "BITAI_THREADS")]
     pub threads: Option<usize>,
-    /// Which GPU: its number, or its PCI address (`0000:01:00`) [default: the first]
-    #[arg(long, env = "BITAI_GPU", value_name = "GPU")]
-    pub gpu: Option<crate::gpu::Choice>,
+    /// Which GPUs: numbers or PCI addresses (`0000:01:00`), separated by commas, or `all` [default: `run`: all; else the first]
+    #[arg(long, env = "BITAI_GPU", value_name = "GPUS")]
+    pub gpu: Option<crate::gpu::List>,
 }
 
 /// The backends this build has.
@@ -31,8 +31,10 @@ pub enum DeviceKind {
     CpuPortable,
     /// The plain loops of the spec: slow, and what every other backend is compared with
     Reference,
-    /// An NVIDIA GPU
+    /// NVIDIA GPUs
     Cuda,
+    /// GPUs where there are any, else the CPU
+    Auto,
 }
 
 /// `selftest`

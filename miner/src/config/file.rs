@@ -32,7 +32,7 @@ pub struct File {
     /// Threads.
     pub threads: Option<usize>,
     /// `--gpu`.
-    pub gpu: Option<gpu::Choice>,
+    pub gpu: Option<gpu::List>,
     /// Wei asked for a job, as a decimal string.
     pub ask_job: Option<U256>,
     /// Wei asked for a prompt id.
@@ -53,6 +53,8 @@ pub struct File {
     pub log_json: Option<bool>,
     /// `[models]`.
     pub models: models::Settings,
+    /// `[gpus]`: how GPUs are looked after.
+    pub gpus: crate::devices::Gpus,
     /// `[gateway]`: the endpoint for programs.
     pub gateway: crate::gateway::Settings,
 }
@@ -60,7 +62,7 @@ pub struct File {
 impl File {
     /// The sections as they are in force: a line each.
     pub fn sections(&self) -> Vec<(&'static str, serde_json::Value)> {
-        vec![("models", shown(&self.models)), ("gateway", shown(&self.gateway))]
+        vec![("models", shown(&self.models)), ("gpus", shown(&self.gpus)), ("gateway", shown(&self.gateway))]
     }
 }
 

@@ -19,6 +19,7 @@ pub use show::run;
 use crate::{
     cli::{AskPriceArgs, ChainArgs, Cli, DeviceArgs, DeviceKind, KeyArgs, MiningArgs},
     datadir::DataDir,
+    devices::Gpus,
     exit::Failure,
     gpu,
 };
@@ -190,7 +191,23 @@ impl Layers {
         Device {
             kind: args.device.or(self.file.device).unwrap_or_default(),
             threads: args.threads.or(self.file.threads).unwrap_or(all).max(1),
-            gpu: args.gpu.or(self.file.gpu).unwrap_or_default(),
+            gpu: self.gpus(args).using.first(),
+        }
+    }
+
+    /// The processor that is meant where several GPUs can be used: all that there are, unless another one is named.
+    pub fn mining_device(&self, args: &DeviceArgs) -> Device {
+        Device {
+            kind: args.device.or(self.file.device).unwrap_or(DeviceKind::Auto),
+            ..self.device(args)
+        }
+    }
+
+    /// Which GPUs are meant, and how they are looked after.
+    pub fn gpus(&self, args: &DeviceArgs) -> Gpus {
+        Gpus {
+            using: args.gpu.clone().or(self.file.gpu.clone()).unwrap_or_default(),
+            ..self.file.gpus.clone()
         }
     }
 

@@ -87,7 +87,7 @@ impl Layers {
             "password_file": key.password_file,
             "device": name(device.kind),
             "threads": device.threads,
-            "gpu": device.gpu.to_string(),
+            "gpu": self.gpus(&args.device).using.to_string(),
             "ask_job": wei(ask.per_job),
             "ask_in": ask.per_input,
             "ask_out": ask.per_output,

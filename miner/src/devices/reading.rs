@@ -79,3 +79,24 @@ pub enum Pause {
         job: String,
     },
 }
+
+/// How often what went wrong with one device, since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Faults {
+    /// Steps that took too long.
+    pub hung: u64,
+    /// Losses that the driver reported.
+    pub lost: u64,
+    /// Other failures of the device.
+    pub failed: u64,
+    /// Jobs refused for want of memory.
+    pub no_room: u64,
+    /// Stops for heat.
+    pub hot: u64,
+    /// Times that its driver's figures went away.
+    pub unread: u64,
+    /// Results computed again on the processor.
+    pub checked: u64,
+    /// Results that such a check found wrong.
+    pub wrong: u64,
+}

@@ -160,7 +160,7 @@ pub fn player(
 
 /// Hands a failure on; the shelf hears of a device's.
 fn noting<T>(shelf: &Shelf, claim: &Claim, made: Result<T, Failure>) -> Result<T, Failure> {
-    if matches!(made, Err(Failure::Device(_))) {
+    if made.as_ref().is_err_and(Failure::is_device) {
         shelf.failed(claim.job.model_root);
     }
     made

@@ -40,6 +40,7 @@ impl Other {
         }
         let kind = args.against.unwrap_or(device.kind);
         let mut name = match kind {
+            DeviceKind::Auto => "auto",
             DeviceKind::Cpu => "cpu",
             DeviceKind::CpuPortable => "cpu-portable",
             DeviceKind::Cuda => "cuda",

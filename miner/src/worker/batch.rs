@@ -113,6 +113,11 @@ impl Gathering {
             ..Self::default()
         }
     }
+
+    /// Waits for nothing any more.
+    pub(super) fn hurry(&mut self) {
+        self.wait = 0;
+    }
 }
 
 impl Neuron {

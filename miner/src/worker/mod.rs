@@ -4,8 +4,8 @@
 //! that it needs. So a restart, a reorg and a lost transaction are all the same case: look again.
 
 mod batch;
-mod compute;
 mod dry;
+mod finish;
 mod reprice;
 mod setup;
 mod submit;
@@ -27,7 +27,6 @@ use bitai_contracts::{JobStatus, SlotState};
 use bitai_types::Job;
 use tokio::sync::{mpsc::UnboundedReceiver, oneshot, watch::Receiver as Now};
 
-pub use compute::{Computed, Computer, Undone};
 use setup::Post;
 pub use setup::{Settings, prepare};
 
@@ -36,6 +35,7 @@ use crate::{
     cli::RunArgs,
     config::{Ask, Layers},
     datadir::DataDir,
+    devices::{Computed, Devices, Fleet, Undone},
     dispute::{Guard, Shelf},
     exit::Failure,
     journal::{Answer, Closed, Journal},
@@ -55,12 +55,15 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 /// Heights for which a finished job stays in the journal: deeper than the reorgs that open it again.
 const KEEP_HEIGHTS: u64 = 2 * watch::REORG_DEPTH;
 
+/// How long `run` may go on after it was told to stop.
+const FINISH: Duration = Duration::from_secs(20);
+
 /// A neuron at work.
 pub struct Neuron {
     hub: Hub,
     sender: Sender,
     journal: Journal,
-    computers: BTreeMap<B256, Computer>,
+    fleet: Fleet,
     results: UnboundedReceiver<Computed>,
     /// By root: id on the chain, name.
     names: BTreeMap<B256, (B256, String)>,
@@ -70,6 +73,10 @@ pub struct Neuron {
     gathering: batch::Gathering,
     /// Newest height seen.
     height: u64,
+    /// How long it may go on after it was told to stop.
+    grace: Duration,
+    /// Told to stop: no job is begun any more.
+    is_ending: bool,
 }
 
 /// A job that a device failed at.
@@ -95,7 +102,7 @@ impl Neuron {
                 Err(failure) => return Err(failure),
             }
             tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = &mut stop => return self.finish(self.grace).await,
                 Some(done) = self.results.recv() => {
                     self.take(done)?;
                     // What is done by now goes in one batch.
@@ -162,12 +169,13 @@ impl Neuron {
         if !owed || s.height < s.deadline {
             return Ok(());
         }
-        let (times, why) = match self.faults.remove(&job_id) {
-            Some(fault) => (fault.times, fault.why),
-            None if self.computing.contains(&job_id) => {
+        let (times, why) = match (self.faults.remove(&job_id), self.fleet.waiting(&job_id)) {
+            (Some(fault), _) => (fault.times, fault.why),
+            (None, Some(why)) => (0, why),
+            (None, None) if self.computing.contains(&job_id) => {
                 (0, "it took longer, or waited for other jobs".into())
             }
-            None => return Ok(()),
+            (None, None) => return Ok(()),
         };
         tracing::error!(
             job = %job_id, failures = times,
@@ -178,11 +186,9 @@ impl Neuron {
     }
 
     /// Hands an order back that no step waits for any more: its time is over, or the job is.
-    fn recall(&self, job_id: U256, model_root: &B256) {
-        if self.computing.contains(&job_id)
-            && let Some(computer) = self.computers.get(model_root)
-        {
-            computer.recall(job_id);
+    fn recall(&self, job_id: U256) {
+        if self.computing.contains(&job_id) {
+            self.fleet.recall(job_id);
         }
     }
 
@@ -196,9 +202,10 @@ impl Neuron {
     fn compute(&mut self, job_id: U256, job: &Job, deadline: u64) -> Result<(), Failure> {
         if self.computing.contains(&job_id) {
             // It may have been recalled for a moment, by a chain that was undone since.
-            if let Some(computer) = self.computers.get(&job.model_root) {
-                computer.want(job_id);
-            }
+            self.fleet.want(job_id);
+            return Ok(());
+        }
+        if self.is_ending {
             return Ok(());
         }
         if let Some(fault) = self.faults.get(&job_id) {
@@ -210,15 +217,12 @@ impl Neuron {
                 fault.times
             );
         }
-        let Some(computer) = self.computers.get(&job.model_root) else {
+        if self.fleet.shape(&job.model_root).is_none() {
             return Ok(());
-        };
+        }
         tracing::info!(job = %job_id, prompt = job.input_ids.len(), max_new = job.max_new, "drawn; computing");
-        if !computer.order(job_id, job.clone()) {
-            return Err(Failure::Device(format!(
-                "{}: the computing thread has died",
-                computer.device()
-            )));
+        if !self.fleet.order(job_id, job.clone()) {
+            return Err(Failure::Internal(anyhow::anyhow!("the devices' thread has died")));
         }
         self.computing.insert(job_id);
         Ok(())
@@ -226,6 +230,9 @@ impl Neuron {
 
     /// Takes a computed answer into the journal.
     fn take(&mut self, done: Computed) -> Result<(), Failure> {
+        if let Err(Undone::Wrong(why)) = &done.result {
+            return self.take_back(done.job_id, done.job_hash, why);
+        }
         self.computing.remove(&done.job_id);
         let entry = self.journal.get(&done.job_id);
         let Some(entry) = entry.filter(|e| e.job.hash() == done.job_hash) else {
@@ -234,13 +241,14 @@ impl Neuron {
         let result = match done.result {
             Ok(transcript) => Ok(transcript),
             Err(Undone::Failed(failure)) => Err(failure),
-            Err(Undone::Recalled) => {
+            // The second was dealt with above.
+            Err(Undone::Recalled | Undone::Wrong(_)) => {
                 tracing::info!(job = %done.job_id, "not computed: nothing waits for it any more");
                 return Ok(());
             }
         };
         let job = &entry.job;
-        let shape = self.computers.get(&job.model_root).map(|c| *c.shape());
+        let shape = self.fleet.shape(&job.model_root).copied();
         let root = result.and_then(|transcript| {
             // The hub would refuse its reveal, and a commitment that is not revealed costs collateral.
             if let Some(shape) = shape {
@@ -270,7 +278,7 @@ impl Neuron {
                 self.journal.update(&done.job_id, |e| e.answer = Some(answer))
             }
             // A device may recover: the chain's deadline decides how long it is worth trying.
-            Err(Failure::Device(why)) => {
+            Err(Failure::Device(why) | Failure::Lost(why)) => {
                 let times = self.faults.get(&done.job_id).map_or(0, |f| f.times) + 1;
                 let pause = RETRY_AFTER
                     .saturating_mul(1 << (times - 1).min(10))
@@ -286,6 +294,26 @@ impl Neuron {
                 self.close(done.job_id, failure.to_string())
             }
         }
+    }
+}
+
+impl Neuron {
+    /// A check on the processor found an answer wrong that was taken before. One that is not committed is forgotten and
+    /// computed again, elsewhere. One that is committed is left: revealing it would be a lie that anyone can convict,
+    /// and another answer does not open the commitment.
+    fn take_back(&mut self, job_id: U256, job_hash: B256, why: &str) -> Result<(), Failure> {
+        let entry = self.journal.get(&job_id);
+        if entry.is_none_or(|e| e.job.hash() != job_hash || e.closed.is_some()) {
+            return Ok(());
+        }
+        if self.is_committed(&job_id) {
+            tracing::error!(job = %job_id, "{why}. Its commit has left: the answer is not revealed, part of the collateral is lost");
+            // Not even a reorg may bring it back.
+            self.journal.update(&job_id, |e| e.answer = None)?;
+            return self.close(job_id, format!("left: {why}"));
+        }
+        tracing::warn!(job = %job_id, "not submitted; computed again: {why}");
+        self.journal.update(&job_id, |e| e.answer = None)
     }
 }
 
@@ -380,7 +408,9 @@ pub async fn run(
         stake: serve.stake,
         keep_offers: serve.keep_offers,
         batch_wait: serve.batch_wait,
-        device: layers.device(&args.device),
+        device: layers.mining_device(&args.device),
+        devices: Devices::new(layers.gpus(&args.device)),
+        finish: FINISH,
     };
     if args.dry_run {
         return dry::run(data, layers, args, &settings).await;

@@ -1,18 +1,17 @@
 //! What a neuron needs before its first job: models, stake, offers, journal, device.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::U256;
 use bitai_contracts::ModelKey;
-use bitai_kernels::Device;
 
-use super::{Computer, Neuron};
+use super::Neuron;
 use crate::{
     chain::{Hub, Sender},
     config::{self, Ask},
     datadir::DataDir,
-    engine,
+    devices::{Devices, Fleet, FromNvml, Health, Place, Start, places},
     exit::Failure,
     journal::Journal,
     models::{self, Listed},
@@ -36,6 +35,10 @@ pub struct Settings {
     pub batch_wait: u64,
     /// Where to compute.
     pub device: config::Device,
+    /// Where the devices are seen, and how GPUs are used.
+    pub devices: Devices,
+    /// How long it may go on after it was told to stop, to commit what is computed.
+    pub finish: Duration,
 }
 
 /// A neuron's place: its key on a hub and its journal, which no other process has.
@@ -96,26 +99,34 @@ async fn ready(post: Post, settings: &Settings) -> Result<Neuron, Failure> {
         offers::withdraw_all_but(data, &hub, &sender, &ids).await?;
     }
     let collateral_max = ensure_stake(&hub, &sender, &journal, settings.stake).await?;
-    let device: Box<dyn Device> = engine::device(settings.device)?;
+    let places = places(settings.device, settings.devices.settings())?;
     let (done, results) = tokio::sync::mpsc::unbounded_channel();
-    let mut computers = BTreeMap::new();
+    let mut packs = Vec::new();
+    for model in &served {
+        packs.push(models::open_root(data, &model.model_root)?.1);
+    }
+    let fleet = Fleet::start(Start {
+        health: health(&places),
+        places,
+        packs,
+        devices: &settings.devices,
+        threads: settings.device.threads / 2,
+        done,
+    })?;
     let mut names = BTreeMap::new();
-    for model in served {
-        let (_, pack) = models::open_root(data, &model.model_root)?;
-        let computer = Computer::start(&pack, device.as_ref(), done.clone())?;
+    for model in placed(&fleet, served, settings.models.is_empty())? {
         ensure_offer(&hub, &sender, &model.key(), &settings.ask, collateral_max).await?;
         tracing::info!(
             model = model.name, root = %model.model_root, id = %model.key().id(),
-            device = computer.device(), neuron = %me, "serving"
+            devices = fleet.holders(&model.model_root).join(", "), neuron = %me, "serving"
         );
-        computers.insert(model.model_root, computer);
         names.insert(model.model_root, (model.key().id(), model.name));
     }
     Ok(Neuron {
         hub,
         sender,
         journal,
-        computers,
+        fleet,
         results,
         names,
         receipts: data.receipts(),
@@ -123,7 +134,48 @@ async fn ready(post: Post, settings: &Settings) -> Result<Neuron, Failure> {
         faults: Default::default(),
         gathering: super::batch::Gathering::new(settings.batch_wait),
         height: 0,
+        grace: settings.finish,
+        is_ending: false,
     })
+}
+
+/// Where the GPUs' figures come from; without NVML they go without.
+fn health(places: &[Place]) -> Option<Box<dyn Health>> {
+    if !places.iter().any(|p| p.is_gpu) {
+        return None;
+    }
+    match FromNvml::open() {
+        Ok(nvml) => Some(Box::new(nvml)),
+        Err(why) => {
+            tracing::warn!(
+                "NVML is missing ({why}): no temperatures, watts or clocks, and no stop for heat; mining goes on. It comes \
+                 with the driver (libnvidia-ml.so.1)"
+            );
+            None
+        }
+    }
+}
+
+/// The models that a device holds. One that none does is an error; where all were meant it is left out instead.
+fn placed(fleet: &Fleet, served: Vec<Listed>, all: bool) -> Result<Vec<Listed>, Failure> {
+    let mut placed = Vec::new();
+    let mut last = None;
+    for model in served {
+        let Some(why) = fleet.refusal(&model.model_root) else {
+            placed.push(model);
+            continue;
+        };
+        let failure = Failure::NoRoom(format!("no device holds model {}: {why}", model.name));
+        if !all {
+            return Err(failure);
+        }
+        tracing::warn!("{failure}; not served");
+        last = Some(failure);
+    }
+    match last {
+        Some(failure) if placed.is_empty() => Err(failure),
+        _ => Ok(placed),
+    }
 }
 
 /// The models to serve: the named ones, which the chain must list as they are, or all that it lists so.

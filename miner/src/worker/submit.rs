@@ -139,7 +139,7 @@ impl Neuron {
             });
         };
         if !matches!(what, Next::Commit | Next::Reveal) {
-            self.recall(job_id, &entry.job.model_root);
+            self.recall(job_id);
         }
         match what {
             Next::Wait => self.leave_if_too_late(job_id, standing),

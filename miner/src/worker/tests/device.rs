@@ -23,7 +23,11 @@ use bitai_types::Job;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::{Stage, job};
-use crate::worker::{Computed, Computer, RETRY_AFTER, Undone, submit::Standing};
+use crate::{
+    devices::{Computed, Computer, Devices, Fleet, Place, Start, Undone},
+    journal::{Signed, Step},
+    worker::{RETRY_AFTER, submit::Standing},
+};
 
 /// What a device does before each step.
 trait Hook: Send + Sync + 'static {
@@ -151,19 +155,33 @@ fn committing(height: u64) -> Standing {
 
 impl Stage {
     /// The job is one for this pack, which the neuron serves on the device.
-    async fn on(pack: &Pack, job: Job, device: &dyn Device) -> Self {
+    async fn on(pack: &Pack, job: Job, device: Arc<dyn Device>) -> Self {
         let mut s = Self::new(job).await;
         let (done, results) = unbounded_channel();
-        let computer = Computer::start(pack, device, done).unwrap();
-        s.neuron.computers.insert(pack.root().into(), computer);
+        s.neuron.fleet = Fleet::start(Start {
+            places: vec![Place {
+                id: "cpu".into(),
+                name: "a processor".into(),
+                index: None,
+                memory: None,
+                is_gpu: false,
+                open: Arc::new(move || Ok(Arc::clone(&device))),
+            }],
+            packs: vec![pack.clone()],
+            devices: &Devices::default(),
+            health: None,
+            threads: 1,
+            done,
+        })
+        .unwrap();
         s.neuron.results = results;
         s
     }
 
     async fn flaky(fails: u32) -> Self {
         let pack = synthetic::pack(&Shape::tiny(), 7).unwrap();
-        let device = Hooked(Arc::new(Flaky(fails.into())));
-        Self::on(&pack, job(pack.root().into()), &device).await
+        let device = Arc::new(Hooked(Arc::new(Flaky(fails.into()))));
+        Self::on(&pack, job(pack.root().into()), device).await
     }
 
     fn order(&mut self) {
@@ -244,7 +262,11 @@ fn encoder_at_the_gate() -> (Arc<Gate>, Computer, UnboundedReceiver<Computed>) {
     let pack = encoder::pack(&encoder::tiny(), 7).unwrap();
     let gate = Arc::new(Gate::default());
     let (done, results) = unbounded_channel();
-    let computer = Computer::start(&pack, &Hooked(Arc::clone(&gate)), done).unwrap();
+    let hear = Box::new(move |computed| {
+        // A test that ended hears no more.
+        let _ = done.send(computed);
+    });
+    let computer = Computer::start(&pack, &Hooked(Arc::clone(&gate)), hear).unwrap();
     for id in 1..=3u32 {
         let job = Job::embedding(B256::from(pack.root()), vec![2, 3 + id, 3]);
         assert!(computer.order(U256::from(id), job));
@@ -298,7 +320,7 @@ async fn a_job_whose_time_is_over_is_recalled_and_left() {
         max_new: 50,
         ..job(pack.root().into())
     };
-    let mut s = Stage::on(&pack, long, &Hooked(Arc::clone(&gate))).await;
+    let mut s = Stage::on(&pack, long, Arc::new(Hooked(Arc::clone(&gate)))).await;
     s.order();
     gate.open(3);
     gate.until(4);
@@ -307,11 +329,88 @@ async fn a_job_whose_time_is_over_is_recalled_and_left() {
     s.too_late(10);
     let closed = s.entry().closed.unwrap();
     assert!(closed.why.contains("waited for other jobs"), "{closed:?}");
-    s.neuron.recall(U256::ONE, &pack.root().into());
+    s.neuron.recall(U256::ONE);
+    s.neuron.fleet.heard();
     gate.open(100);
     let done = s.neuron.results.recv().await.unwrap();
     assert!(matches!(done.result, Err(Undone::Recalled)), "{done:?}");
     assert!(gate.begun() <= 5, "no step more than the one under way");
     s.neuron.take(done).unwrap();
     assert!(s.neuron.computing.is_empty() && s.entry().answer.is_none());
+}
+
+/// A neuron whose job is at the gate.
+async fn at_the_gate() -> (Stage, Arc<Gate>) {
+    let pack = synthetic::pack(&Shape::tiny(), 7).unwrap();
+    let gate = Arc::new(Gate::default());
+    let device = Arc::new(Hooked(Arc::clone(&gate)));
+    let mut s = Stage::on(&pack, job(pack.root().into()), device).await;
+    s.order();
+    let waits = Arc::clone(&gate);
+    tokio::task::spawn_blocking(move || waits.until(1)).await.unwrap();
+    (s, gate)
+}
+
+#[tokio::test]
+async fn a_neuron_that_ends_takes_what_is_nearly_done_into_the_journal_and_begins_nothing() {
+    let (mut s, gate) = at_the_gate().await;
+    assert_eq!(s.neuron.owed().computing, [U256::ONE]);
+    gate.open(100);
+    // The node is silent meanwhile: nothing can be committed, so it goes on until the time is over.
+    s.neuron.finish(Duration::from_secs(2)).await.unwrap();
+    let owed = s.neuron.owed();
+    assert_eq!((owed.computing.len(), owed.uncommitted), (0, vec![U256::ONE]));
+    s.note(|e| e.answer = None);
+    s.order();
+    assert!(s.neuron.computing.is_empty(), "no other job is begun");
+}
+
+#[tokio::test]
+async fn a_neuron_without_time_to_end_leaves_at_once() {
+    let (mut s, gate) = at_the_gate().await;
+    s.neuron.finish(Duration::ZERO).await.unwrap();
+    assert_eq!(s.neuron.owed().computing, [U256::ONE]);
+    assert!(s.entry().answer.is_none() && s.entry().closed.is_none());
+    gate.open(100);
+}
+
+/// The word that job 1 was computed wrongly.
+fn wrong(s: &Stage) -> Computed {
+    Computed {
+        job_id: U256::ONE,
+        job_hash: s.entry().job.hash(),
+        result: Err(Undone::Wrong("GPU 0 erred".into())),
+        took: Duration::ZERO,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_found_wrong_before_its_commit_is_computed_again() {
+    let mut s = Stage::flaky(0).await;
+    s.compute().await;
+    assert!(s.entry().answer.is_some());
+    let done = wrong(&s);
+    s.neuron.take(done).unwrap();
+    assert!(s.entry().answer.is_none() && s.entry().closed.is_none());
+    s.compute().await;
+    assert!(s.entry().answer.is_some());
+}
+
+#[tokio::test]
+async fn an_answer_found_wrong_after_its_commit_is_not_revealed() {
+    let mut s = Stage::flaky(0).await;
+    s.compute().await;
+    s.note(|e| {
+        let signed = Signed {
+            hash: B256::ZERO,
+            nonce: 0,
+            attempt: 0,
+            raw: Default::default(),
+        };
+        e.sent.insert(Step::Commit, signed);
+    });
+    let done = wrong(&s);
+    s.neuron.take(done).unwrap();
+    let closed = s.entry().closed.unwrap();
+    assert!(closed.why.contains("GPU 0 erred"), "{closed:?}");
 }

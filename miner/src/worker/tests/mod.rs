@@ -14,6 +14,7 @@ use bitai_types::{Job, Sampler};
 use super::Neuron;
 use crate::{
     chain::{Hub, Sender},
+    devices::Fleet,
     journal::{Entry, Journal},
 };
 use market::Shared;
@@ -83,7 +84,7 @@ fn neuron(dir: &tempfile::TempDir, hub: Hub) -> Neuron {
         journal: Journal::open(&dir.path().join("journal"), CHAIN, HUB, sender.address()).unwrap(),
         hub,
         sender,
-        computers: Default::default(),
+        fleet: Fleet::none(),
         results: tokio::sync::mpsc::unbounded_channel().1,
         names: Default::default(),
         receipts: dir.path().join("receipts"),
@@ -91,5 +92,7 @@ fn neuron(dir: &tempfile::TempDir, hub: Hub) -> Neuron {
         faults: Default::default(),
         gathering: Default::default(),
         height: 1,
+        grace: std::time::Duration::ZERO,
+        is_ending: false,
     }
 }
