@@ -307,7 +307,7 @@ impl Crew {
             Err(Undone::Recalled) if held.is_wanted => {
                 held.at = None;
                 unit.jobs.remove(&job_id);
-                return self.dispatch(job_id);
+                self.dispatch(job_id);
             }
             Err(Undone::Failed(Failure::NoRoom(why))) if unit.place.is_gpu => {
                 tracing::warn!(device = %unit.place, job = %job_id, "{why}");
@@ -315,11 +315,11 @@ impl Crew {
                 unit.jobs.remove(&job_id);
                 held.at = None;
                 held.refused.insert(n, why);
-                return self.dispatch(job_id);
+                self.dispatch(job_id);
             }
             Err(Undone::Failed(failure)) if unit.place.is_gpu && failure.is_device() => {
                 let words = failure.to_string();
-                return self.fall(n, Fall::from(&failure), &words);
+                self.fall(n, Fall::from(&failure), &words);
             }
             result => {
                 unit.jobs.remove(&job_id);

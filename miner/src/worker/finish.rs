@@ -53,7 +53,8 @@ impl Neuron {
         self.gathering.hurry();
         let ends = Instant::now() + grace;
         let first = self.owed();
-        if !grace.is_zero() && !(first.computing.is_empty() && first.uncommitted.is_empty()) {
+        let waits = !first.computing.is_empty() || !first.uncommitted.is_empty();
+        if waits && !grace.is_zero() {
             tracing::info!(
                 computing = first.computing.len(),
                 uncommitted = first.uncommitted.len(),
