@@ -15,7 +15,8 @@ use crate::{
     datadir::DataDir,
     dispute::validate,
     exit::Failure,
-    first, gateway, health, infer, logs, manual, offers, registration, selftest, soundness, stake, status, verify, worker,
+    first, gateway, health, infer, logs, manual, offers, registration, selftest, soundness, stake, status,
+    verify, worker,
 };
 
 mod models;

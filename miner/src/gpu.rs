@@ -90,6 +90,18 @@ impl FromStr for List {
     }
 }
 
+impl fmt::Display for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::These(choices) => {
+                let words: Vec<String> = choices.iter().map(Choice::to_string).collect();
+                f.write_str(&words.join(", "))
+            }
+        }
+    }
+}
+
 impl List {
     /// The one that serves where one is enough.
     pub fn first(&self) -> Choice {

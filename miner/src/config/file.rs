@@ -62,7 +62,11 @@ pub struct File {
 impl File {
     /// The sections as they are in force: a line each.
     pub fn sections(&self) -> Vec<(&'static str, serde_json::Value)> {
-        vec![("models", shown(&self.models)), ("gpus", shown(&self.gpus)), ("gateway", shown(&self.gateway))]
+        vec![
+            ("models", shown(&self.models)),
+            ("gpus", shown(&self.gpus)),
+            ("gateway", shown(&self.gateway)),
+        ]
     }
 }
 

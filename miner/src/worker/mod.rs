@@ -418,7 +418,8 @@ pub async fn run(
     let hub = Hub::connect(&layers.chain(&args.chain)).await?;
     let key = layers.key(&args.key, &args.chain, false);
     let signer = if args.devnet {
-        let ready = onboard::prepare(data, &hub, layers.devnet_for(&args.chain), &key, settings.stake).await?;
+        let ready =
+            onboard::prepare(data, &hub, layers.devnet_for(&args.chain), &key, settings.stake).await?;
         settings.stake = Some(ready.stake);
         ready.signer
     } else {
