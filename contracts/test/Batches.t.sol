@@ -24,6 +24,7 @@ contract BatchesTest is BatchBase {
     }
 
     /// Whatever the bytes: ascending ids or one of the two refusals.
+    /// forge-config: default.fuzz.runs = 10000
     function testFuzz_AnyBytesAreAscendingIdsOrRefused(bytes calldata noise) public view {
         try this.unpack(noise) returns (uint256[] memory ids) {
             for (uint256 i = 0; i < ids.length; ++i) {

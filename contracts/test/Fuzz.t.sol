@@ -112,6 +112,7 @@ contract FuzzTest is Base {
     }
 
     /// Output rules against a plain restatement of them.
+    /// forge-config: default.fuzz.runs = 10000
     function testFuzz_OutputsAreJudgedByTheRule(uint8[] memory raw, uint8[4] memory stopsRaw, uint8 maxNew)
         public
         view
@@ -144,6 +145,7 @@ contract FuzzTest is Base {
     }
 
     /// An embedding's output is taken by its length alone, whatever its words.
+    /// forge-config: default.fuzz.runs = 10000
     function testFuzz_WordsAreJudgedByTheirNumber(bytes memory out, uint8 words) public view {
         bool taken;
         try this.checkWords(out, words) {
@@ -153,6 +155,7 @@ contract FuzzTest is Base {
     }
 
     /// What an embedding costs: the base, each id and each word, whatever they are.
+    /// forge-config: default.fuzz.runs = 10000
     function testFuzz_AnEmbeddingIsPaidByItsWords(uint64 perInput, uint64 perWord) public {
         perInput = uint64(bound(perInput, 0, 1 ether));
         perWord = uint64(bound(perWord, 0, 1 ether));
@@ -175,6 +178,7 @@ contract FuzzTest is Base {
     }
 
     /// Stake that is put in comes out again, whole.
+    /// forge-config: default.fuzz.runs = 10000
     function testFuzz_StakeComesBackWhole(uint96 amount, uint96 part) public {
         amount = uint96(bound(amount, 1, type(uint96).max));
         part = uint96(bound(part, 1, amount));

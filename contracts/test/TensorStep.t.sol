@@ -46,6 +46,7 @@ contract TensorStepTest is Precompiles {
         }
     }
 
+    /// forge-config: default.fuzz.runs = 10000
     function testFuzz_AnyBytesAreAResultOrARefusal(uint8 kind, bytes memory rest) public view {
         (bool ok, bytes memory why) = TENSOR_STEP.staticcall(bytes.concat(bytes1(0x10 + kind % 0x58), rest));
         // One of the steps' own errors, never a panic.
