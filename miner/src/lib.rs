@@ -2,7 +2,8 @@
 //!
 //! `cli` is what was typed, `config` what was meant, `exit` how a command ends. `models`, `infer`, `bench`, `selftest`, `soundness`, `receipt` and
 //! `verify` need no chain. `chain` talks to a node over JSON-RPC, `worker` is the neuron itself: it watches jobs,
-//! keeps the `journal` and submits; `dispute` has both seats of a dispute. Nothing here depends on a node.
+//! keeps the `journal` and submits; `dispute` has both seats of a dispute; `monitor` shows what the worker does.
+//! Nothing here depends on a node.
 
 pub mod ask;
 pub mod attest;
@@ -27,6 +28,7 @@ pub mod journal;
 pub mod logs;
 pub mod manual;
 pub mod models;
+pub mod monitor;
 pub mod offers;
 pub mod onboard;
 pub mod payout;

@@ -403,7 +403,7 @@ mod tests {
             let mut all = vec!["bitai-miner", "wallet", "payout"];
             all.extend(more);
             match crate::cli::Cli::try_parse_from(all).unwrap().command {
-                crate::cli::Command::Wallet(crate::cli::WalletCommand::Payout(args)) => args,
+                Some(crate::cli::Command::Wallet(crate::cli::WalletCommand::Payout(args))) => args,
                 other => panic!("{other:?}"),
             }
         };

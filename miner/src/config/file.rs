@@ -55,6 +55,8 @@ pub struct File {
     pub models: models::Settings,
     /// `[gpus]`: how GPUs are looked after.
     pub gpus: crate::devices::Gpus,
+    /// `[monitor]`: where the neuron shows itself.
+    pub monitor: crate::monitor::Settings,
     /// `[gateway]`: the endpoint for programs.
     pub gateway: crate::gateway::Settings,
 }

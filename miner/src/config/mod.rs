@@ -185,6 +185,11 @@ impl Layers {
         }
     }
 
+    /// Where the neuron shows itself.
+    pub const fn monitor(&self) -> &crate::monitor::Settings {
+        &self.file.monitor
+    }
+
     /// The processor that is meant.
     pub fn device(&self, args: &DeviceArgs) -> Device {
         let all = std::thread::available_parallelism().map_or(1, usize::from);

@@ -251,6 +251,7 @@ impl Neuron {
                     match self.sender.broadcast(&signed).await {
                         Ok(()) => {
                             tracing::info!(batch = id, jobs = jobs.len(), %step, tx = %signed.hash, "sent");
+                            self.monitor.sent(step, &jobs);
                             return Ok(true);
                         }
                         Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => {

@@ -39,6 +39,7 @@ use crate::{
     dispute::{Guard, Shelf},
     exit::Failure,
     journal::{Answer, Closed, Journal},
+    monitor::{self, Monitor},
     offers, onboard,
     receipt::Receipt,
     wallet,
@@ -77,6 +78,8 @@ pub struct Neuron {
     grace: Duration,
     /// Told to stop: no job is begun any more.
     is_ending: bool,
+    /// Who is told what happens.
+    monitor: Monitor,
 }
 
 /// A job that a device failed at.
@@ -97,6 +100,7 @@ impl Neuron {
                 Ok(()) => pause = LOOK_EVERY,
                 Err(failure @ (Failure::Unreachable { .. } | Failure::Transaction { .. })) => {
                     tracing::warn!("{failure}");
+                    self.monitor.node_failed(&failure);
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
                 Err(failure) => return Err(failure),
@@ -133,6 +137,7 @@ impl Neuron {
         for job_id in self.journal.open_jobs() {
             self.advance(job_id, height, &mut found).await?;
         }
+        self.monitor.looked(height, self.journal.open_jobs().len());
         self.take_steps(found, height).await
     }
 
@@ -194,6 +199,7 @@ impl Neuron {
 
     fn close(&mut self, job_id: U256, why: String) -> Result<(), Failure> {
         let height = self.height;
+        self.monitor.closed(job_id, &why, None);
         self.journal
             .update(&job_id, |e| e.closed = Some(Closed { why, height }))
     }
@@ -225,6 +231,7 @@ impl Neuron {
             return Err(Failure::Internal(anyhow::anyhow!("the devices' thread has died")));
         }
         self.computing.insert(job_id);
+        self.monitor.ordered(job_id, job.input_ids.len());
         Ok(())
     }
 
@@ -270,6 +277,12 @@ impl Neuron {
                     %root,
                     "computed"
                 );
+                self.monitor.computed(
+                    done.job_id,
+                    job.input_ids.len(),
+                    transcript.outputs().len(),
+                    done.took,
+                );
                 let answer = Answer {
                     output_ids: transcript.outputs().to_vec(),
                     trace_root: root.into(),
@@ -279,6 +292,7 @@ impl Neuron {
             }
             // A device may recover: the chain's deadline decides how long it is worth trying.
             Err(Failure::Device(why) | Failure::Lost(why)) => {
+                self.monitor.failed(done.job_id, &why);
                 let times = self.faults.get(&done.job_id).map_or(0, |f| f.times) + 1;
                 let pause = RETRY_AFTER
                     .saturating_mul(1 << (times - 1).min(10))
@@ -347,16 +361,17 @@ pub async fn work(
     ready: oneshot::Sender<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    work_at(data, hub, signer, settings, None, ready, stop).await
+    work_at(data, hub, signer, settings, None, &Monitor::default(), ready, stop).await
 }
 
-/// The same with prices that change while it runs.
+/// The same with prices that change while it runs, reported to a monitor.
 pub async fn work_at(
     data: &DataDir,
     hub: Hub,
     signer: PrivateKeySigner,
     settings: &Settings,
     prices: Option<Now<Ask>>,
+    monitor: &Monitor,
     ready: oneshot::Sender<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
@@ -366,11 +381,12 @@ pub async fn work_at(
     let shelf = Arc::new(Shelf::new(data.clone(), settings.device));
     let guard = Guard::start(hub.clone(), post.sender(), shelf);
     let mined: Result<(), Failure> = async {
-        let neuron = tokio::select! {
+        let mut neuron = tokio::select! {
             neuron = post.prepare(settings) => neuron?,
             () = &mut stop => return Err(Failure::Interrupted),
         };
         let _prices = prices.map(|prices| reprice::follow(&neuron, prices));
+        neuron.monitor = monitor.clone();
         // Nobody need wait for it.
         let _ = ready.send(());
         neuron.run(&mut stop).await
@@ -442,7 +458,9 @@ pub async fn run(
     };
     let who = signer.address();
     let (ready, _) = oneshot::channel();
-    let ended = work_at(data, hub.clone(), signer, &settings, Some(prices), ready, stop).await;
+    let monitor = Monitor::of(settings.devices.clone());
+    let _shown = monitor::serve(&layers.monitor().listen, &monitor).await;
+    let ended = work_at(data, hub.clone(), signer, &settings, Some(prices), &monitor, ready, stop).await;
     // However it ended: what is offered goes on being drawn.
     offers::remind(&hub, who).await;
     ended?;

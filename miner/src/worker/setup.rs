@@ -136,6 +136,7 @@ async fn ready(post: Post, settings: &Settings) -> Result<Neuron, Failure> {
         height: 0,
         grace: settings.finish,
         is_ending: false,
+        monitor: Default::default(),
     })
 }
 

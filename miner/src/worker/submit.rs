@@ -147,6 +147,8 @@ impl Neuron {
                 if standing.slot == SlotState::Paid {
                     tracing::info!(job = %job_id, share_wei = %job.share, "paid");
                 }
+                let earned = (standing.slot == SlotState::Paid).then(|| job.share.to());
+                self.monitor.closed(job_id, why, earned);
                 self.journal.update(&job_id, |e| {
                     e.closed = Some(Closed {
                         why: why.to_owned(),
@@ -265,6 +267,7 @@ impl Neuron {
             match self.sender.broadcast(&signed).await {
                 Ok(()) => {
                     tracing::info!(job = %job_id, %step, tx = %signed.hash, "sent");
+                    self.monitor.sent(step, &[job_id]);
                     return Ok(());
                 }
                 Err(e) if raises < RAISES_MAX && is_too_cheap(&e) => raises += 1,
@@ -315,7 +318,9 @@ impl Neuron {
         match refusal {
             Refusal::Down(failure) => Err(failure),
             said => {
-                tracing::warn!(job = %job_id, %step, "refused: {}", said.into_failure("node"));
+                let said = said.into_failure("node");
+                self.monitor.refused(job_id, &said);
+                tracing::warn!(job = %job_id, %step, "refused: {said}");
                 Ok(())
             }
         }

@@ -94,5 +94,6 @@ fn neuron(dir: &tempfile::TempDir, hub: Hub) -> Neuron {
         height: 1,
         grace: std::time::Duration::ZERO,
         is_ending: false,
+        monitor: Default::default(),
     }
 }
