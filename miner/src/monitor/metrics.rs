@@ -57,17 +57,42 @@ fn by_device(
 fn devices(to: &mut Registry, devices: &[DeviceView]) {
     let r = |f: fn(&DeviceView) -> Option<u32>| move |d: &DeviceView| f(d).map(f64::from);
     by_device(to, "device_up", "1 while the device takes jobs", devices, |d| {
-        Some(f64::from(u8::from(matches!(d.reading.state, State::Working | State::Idle))))
+        Some(f64::from(u8::from(matches!(
+            d.reading.state,
+            State::Working | State::Idle
+        ))))
     });
     by_device(to, "device_watts", "Power drawn", devices, |d| {
         d.reading.milliwatts.map(|mw| f64::from(mw) / 1_000.0)
     });
-    by_device(to, "device_celsius", "Temperature", devices, r(|d| d.reading.temperature));
-    by_device(to, "device_busy_percent", "Part of the time that it computed", devices, r(|d| d.reading.busy_percent));
-    by_device(to, "device_fan_percent", "Fan speed", devices, r(|d| d.reading.fan_percent));
+    by_device(
+        to,
+        "device_celsius",
+        "Temperature",
+        devices,
+        r(|d| d.reading.temperature),
+    );
+    by_device(
+        to,
+        "device_busy_percent",
+        "Part of the time that it computed",
+        devices,
+        r(|d| d.reading.busy_percent),
+    );
+    by_device(
+        to,
+        "device_fan_percent",
+        "Fan speed",
+        devices,
+        r(|d| d.reading.fan_percent),
+    );
     // Bytes of a memory are far below 2^53: the float is exact.
-    by_device(to, "device_memory_used_bytes", "Memory in use", devices, |d| d.reading.memory_used.map(|b| b as f64));
-    by_device(to, "device_memory_bytes", "Memory", devices, |d| d.reading.memory_total.map(|b| b as f64));
+    by_device(to, "device_memory_used_bytes", "Memory in use", devices, |d| {
+        d.reading.memory_used.map(|b| b as f64)
+    });
+    by_device(to, "device_memory_bytes", "Memory", devices, |d| {
+        d.reading.memory_total.map(|b| b as f64)
+    });
     let family = Family::<Labels, Counter<u64>>::default();
     for d in devices {
         let f = d.faults;
@@ -84,7 +109,11 @@ fn devices(to: &mut Registry, devices: &[DeviceView]) {
             family.get_or_create(&labels).inc_by(count);
         }
     }
-    to.register("device_faults", "Faults of a device since the start, by kind", family);
+    to.register(
+        "device_faults",
+        "Faults of a device since the start, by kind",
+        family,
+    );
 }
 
 /// The text of one scrape.

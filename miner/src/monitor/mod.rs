@@ -252,10 +252,12 @@ impl Monitor {
     /// Everything at this moment.
     pub fn summary(&self) -> Summary {
         let now = self.since_start().as_secs();
+        let devices = self.devices();
         let s = self.state();
         Summary {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: now,
+            devices,
             answers: s.answers.at(now),
             tokens: s.tokens.at(now),
             ..s.summary.clone()

@@ -361,7 +361,17 @@ pub async fn work(
     ready: oneshot::Sender<()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
-    work_at(data, hub, signer, settings, None, &Monitor::default(), ready, stop).await
+    work_at(
+        data,
+        hub,
+        signer,
+        settings,
+        None,
+        &Monitor::default(),
+        ready,
+        stop,
+    )
+    .await
 }
 
 /// The same with prices that change while it runs, reported to a monitor.
@@ -460,7 +470,17 @@ pub async fn run(
     let (ready, _) = oneshot::channel();
     let monitor = Monitor::of(settings.devices.clone());
     let _shown = monitor::serve(&layers.monitor().listen, &monitor).await;
-    let ended = work_at(data, hub.clone(), signer, &settings, Some(prices), &monitor, ready, stop).await;
+    let ended = work_at(
+        data,
+        hub.clone(),
+        signer,
+        &settings,
+        Some(prices),
+        &monitor,
+        ready,
+        stop,
+    )
+    .await;
     // However it ended: what is offered goes on being drawn.
     offers::remind(&hub, who).await;
     ended?;
