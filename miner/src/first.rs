@@ -87,7 +87,10 @@ impl Found {
             "bitai-miner run --dry-run",
             "what mining would do; without --dry-run it does",
         );
-        next("bitai-devnet", "a private chain with coins to try it all on");
+        next(
+            "bitai-miner run --devnet",
+            "beside a devnet (scripts/devnet --no-neuron): key, coins, stake, and mines",
+        );
         next("bitai-miner --help", "everything else");
         out
     }

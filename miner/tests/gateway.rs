@@ -54,7 +54,7 @@ impl Endpoint {
             ..Default::default()
         };
         change(&mut settings);
-        let server = Server::start(&data, &settings, device()).await.unwrap();
+        let server = Server::start(&data, &settings, device(), None).await.unwrap();
         Self {
             server,
             data,

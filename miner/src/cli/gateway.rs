@@ -2,9 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use alloy_primitives::U256;
 use clap::Args;
 
-use super::DeviceArgs;
+use super::{ChainArgs, DeviceArgs, KeyArgs};
 
 /// `serve`
 #[derive(Debug, Args)]
@@ -27,7 +28,22 @@ pub struct ServeArgs {
     /// Tokens of a chat that names no number [default: 512]
     #[arg(long, value_name = "TOKENS")]
     pub max_tokens: Option<u32>,
+    /// Post every answer as a paid job, follow it to its end and compare the settled trace root
+    #[arg(long, env = "BITAI_SETTLE")]
+    pub settle: bool,
+    /// Most wei that settling may spend in a day (UTC), fees and gas; answers beyond are given unsettled [default: no limit]
+    #[arg(long, env = "BITAI_MAX_SPEND_DAY", value_name = "WEI")]
+    pub max_spend_day: Option<U256>,
+    /// Most wei that settling may spend in all [default: no limit]
+    #[arg(long, env = "BITAI_MAX_SPEND", value_name = "WEI")]
+    pub max_spend: Option<U256>,
     /// Where to run.
     #[command(flatten)]
     pub device: DeviceArgs,
+    /// Which chain, for `--settle`.
+    #[command(flatten)]
+    pub chain: ChainArgs,
+    /// Whose coins, for `--settle`.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }

@@ -22,6 +22,7 @@ use super::{
     guard::{Key, guard},
     reply::{self, Head, Kind, Settlement},
     request::{Chat, Completion, Embedding, Input, Options},
+    settle::Settler,
     stream,
 };
 use crate::{embed, engine::engine_failure, exit::Failure, models::Listed};
@@ -55,6 +56,8 @@ pub struct App {
     pub places: usize,
     /// Tokens of a chat that names no number.
     pub max_tokens: u32,
+    /// Posts answers on chain, where that is asked for.
+    pub settler: Option<Arc<Settler>>,
     /// When it started, seconds since 1970.
     pub started: u64,
 }
@@ -81,6 +84,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat))
         .route("/v1/completions", post(completions))
         .route("/v1/embeddings", post(embeddings))
+        .route("/v1/bitai/jobs/{id}", get(job))
         .fallback(nowhere)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard))
@@ -133,6 +137,21 @@ async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<
     Ok(Json(described(&app, app.model(&name)?)))
 }
 
+async fn job(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let missing = |why: &str| {
+        ApiError::new(StatusCode::NOT_FOUND, format!("no settlement `{id}` here: {why}"))
+            .code("job_not_found")
+    };
+    let settler = app
+        .settler
+        .as_ref()
+        .ok_or_else(|| missing("this endpoint posts nothing on chain; start it with --settle"))?;
+    let record = settler
+        .record(&id)
+        .ok_or_else(|| missing("the id stands in a reply's `bitai.settlement`"))?;
+    Ok(Json(record.told()))
+}
+
 impl App {
     /// A model by name or root.
     fn model(&self, named: &str) -> Result<&Model, ApiError> {
@@ -164,9 +183,12 @@ impl App {
     }
 
     /// How an answer stands with the chain.
-    pub async fn settle(&self, _model: &Listed, _answer: &Answer) -> Settlement {
-        Settlement::Unsettled {
-            reason: "this endpoint posts nothing on chain".into(),
+    pub async fn settle(&self, model: &Listed, answer: &Answer) -> Settlement {
+        match &self.settler {
+            Some(settler) => settler.admit(model, answer).await,
+            None => Settlement::Unsettled {
+                reason: "this endpoint posts nothing on chain".into(),
+            },
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `serve`: an OpenAI-compatible endpoint. Answers are computed here, at once, on the same integers as a neuron's, and carry
-//! their trace root.
+//! their trace root. With `--settle` they are posted as paid jobs behind.
 //!
 //! `fields` and `number` read a body, `request` says what it means; `compute` answers, `text` turns ids into text; `reply`
-//! and `stream` tell it; `guard` says to whom; `api` is the routes, `error` what they refuse with.
+//! and `stream` tell it; `guard` says to whom; `api` is the routes, `error` what they refuse with;
+//! `settle` is what happens on chain.
 
 pub mod api;
 pub mod compute;
@@ -13,6 +14,7 @@ pub mod number;
 pub mod reply;
 pub mod request;
 pub mod settings;
+pub mod settle;
 mod stream;
 pub mod text;
 
@@ -27,12 +29,13 @@ use tokio::{
 pub use settings::Settings;
 
 use crate::{
+    chain::{Hub, Sender},
     cli::ServeArgs,
     config::{self, Layers},
     datadir::DataDir,
     engine,
     exit::Failure,
-    models, worker,
+    models, wallet, worker,
 };
 
 /// How long replies under way may take once it is to stop.
@@ -43,11 +46,17 @@ pub struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
+    settling: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Loads the models and listens.
-    pub async fn start(data: &DataDir, settings: &Settings, device: config::Device) -> Result<Self, Failure> {
+    /// Loads the models and listens. Where there is an account, answers are settled with its coins.
+    pub async fn start(
+        data: &DataDir,
+        settings: &Settings,
+        device: config::Device,
+        account: Option<(Hub, Sender)>,
+    ) -> Result<Self, Failure> {
         let key = settings
             .api_key_file
             .as_deref()
@@ -64,9 +73,20 @@ impl Server {
         let address = listener
             .local_addr()
             .map_err(|e| Failure::Internal(anyhow::Error::new(e).context("the listening address")))?;
+        let models = load(data, settings, device)?;
+        let settler = match account {
+            Some((hub, sender)) => {
+                let listed = models.iter().map(|m| m.listed.clone()).collect();
+                let settler = settle::Settler::open(data, hub, sender, listed, settings.caps())?;
+                Some(Arc::new(settler))
+            }
+            None => None,
+        };
+        let settling = settler.clone().map(|s| tokio::spawn(s.follow()));
         let app = Arc::new(api::App {
-            models: load(data, settings, device)?,
+            models,
             key,
+            settler,
             queue: Arc::new(Semaphore::new(settings.queue.min(Semaphore::MAX_PERMITS))),
             places: settings.queue,
             max_tokens: settings.max_tokens,
@@ -86,6 +106,7 @@ impl Server {
             address,
             stop,
             serving,
+            settling,
         })
     }
 
@@ -97,10 +118,13 @@ impl Server {
     /// Takes no more requests, lets those under way finish for ten seconds, and ends.
     pub async fn stop(self) -> Result<(), Failure> {
         let Self {
-            stop, mut serving, ..
+            stop,
+            mut serving,
+            settling,
+            ..
         } = self;
         let _ = stop.send(());
-        match tokio::time::timeout(GRACE, &mut serving).await {
+        let ended = match tokio::time::timeout(GRACE, &mut serving).await {
             Ok(Ok(ended)) => ended.map_err(|e| Failure::Internal(anyhow::Error::new(e).context("serving"))),
             Ok(Err(e)) => Err(Failure::Internal(anyhow::Error::new(e).context("serving"))),
             Err(_) => {
@@ -108,7 +132,13 @@ impl Server {
                 serving.abort();
                 Ok(())
             }
+        };
+        // Whatever it was doing is in its files, and goes on from there the next time.
+        if let Some(settling) = settling {
+            settling.abort();
+            let _ = settling.await;
         }
+        ended
     }
 }
 
@@ -142,7 +172,15 @@ fn load(data: &DataDir, settings: &Settings, device: config::Device) -> Result<V
 /// Runs the command.
 pub async fn run(data: &DataDir, layers: &Layers, args: &ServeArgs) -> Result<(), Failure> {
     let settings = layers.gateway().clone().with(args)?;
-    let server = Server::start(data, &settings, layers.device(&args.device)).await?;
+    let account = if settings.settle {
+        let hub = Hub::connect(&layers.chain(&args.chain)).await?;
+        let signer = wallet::open(data, &layers.key(&args.key, &args.chain, true))?;
+        let sender = Sender::new(Arc::clone(hub.node()), signer);
+        Some((hub, sender))
+    } else {
+        None
+    };
+    let server = Server::start(data, &settings, layers.device(&args.device), account).await?;
     println!("listening on http://{}/v1", server.address());
     let interrupted = worker::signalled().await;
     server.stop().await?;

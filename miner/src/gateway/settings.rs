@@ -2,8 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use alloy_primitives::U256;
 use serde::{Deserialize, Serialize};
 
+use super::settle::Caps;
 use crate::{cli::ServeArgs, exit::Failure};
 
 /// `[gateway]`
@@ -22,6 +24,12 @@ pub struct Settings {
     pub batch: usize,
     /// Tokens of a chat that names no number.
     pub max_tokens: u32,
+    /// Whether answers are posted as paid jobs.
+    pub settle: bool,
+    /// Most wei that settling may spend in a day (UTC), as a decimal string.
+    pub max_spend_day: Option<U256>,
+    /// Most wei that it may spend in all, as a decimal string.
+    pub max_spend: Option<U256>,
 }
 
 impl Default for Settings {
@@ -33,6 +41,9 @@ impl Default for Settings {
             queue: 64,
             batch: 8,
             max_tokens: 512,
+            settle: false,
+            max_spend_day: None,
+            max_spend: None,
         }
     }
 }
@@ -51,6 +62,9 @@ impl Settings {
             queue: args.queue.unwrap_or(self.queue),
             batch: args.batch.unwrap_or(self.batch),
             max_tokens: args.max_tokens.unwrap_or(self.max_tokens),
+            settle: args.settle || self.settle,
+            max_spend_day: args.max_spend_day.or(self.max_spend_day),
+            max_spend: args.max_spend.or(self.max_spend),
         };
         for (name, value) in [
             ("queue", settings.queue),
@@ -62,5 +76,13 @@ impl Settings {
             }
         }
         Ok(settings)
+    }
+
+    /// What settling may spend.
+    pub fn caps(&self) -> Caps {
+        Caps {
+            day: self.max_spend_day,
+            total: self.max_spend,
+        }
     }
 }
