@@ -59,7 +59,12 @@ pub async fn standing(data: &DataDir, hub: &Hub, address: Address) -> Result<Sta
 fn address(data: &DataDir, layers: &Layers, args: &StatusArgs) -> Result<Address, Failure> {
     match args.address {
         Some(address) => Ok(address),
-        None => wallet::address(&wallet::choose(data, &layers.key(&args.key, &args.chain, true))?),
+        None => {
+            // The key that `run` would take; a devnet's account only where there is no other.
+            let own = wallet::choose(data, &layers.key(&args.key, &args.chain, false));
+            let path = own.or_else(|_| wallet::choose(data, &layers.key(&args.key, &args.chain, true)))?;
+            wallet::address(&path)
+        }
     }
 }
 

@@ -79,7 +79,12 @@ pub(super) fn key(
         report.ok("key", format!("{address}, as asked"));
         return Some(address);
     }
-    let key = layers.key(&args.key, &args.chain, true);
+    // The key that `run` would take; a devnet's account only where there is no other.
+    let own = layers.key(&args.key, &args.chain, false);
+    let key = match wallet::choose(data, &own) {
+        Ok(_) => own,
+        Err(_) => layers.key(&args.key, &args.chain, true),
+    };
     let found = wallet::choose(data, &key).and_then(|path| Ok((wallet::address(&path)?, path)));
     match found {
         Err(failure) => {
